@@ -1,0 +1,106 @@
+"""One style for every figure: readable in grey, the same colour for the same thing throughout the series."""
+
+import math
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from utils.training import History
+
+# Okabe & Ito's colours, told apart by colour-blind readers; every use adds a label, a marker or a line style
+COLORS = {
+    "data": "#000000",
+    "reconstruction": "#D55E00",
+    "prior": "#56B4E9",
+    "posterior": "#009E73",
+    "approximate": "#CC79A7",
+    "kl": "#0072B2",
+    "other": "#E69F00",
+}
+DIGIT_COLORS = [
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#8C6D1F", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F", "#5B2A86",
+]  # fmt: skip
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults for the course."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (6.4, 3.6),
+            "figure.dpi": 100,
+            "figure.constrained_layout.use": True,
+            "savefig.facecolor": "white",
+            "font.size": 10,
+            "axes.titlesize": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "legend.frameon": False,
+            "image.cmap": "gray_r",
+        }
+    )
+
+
+def show_digits(x: Tensor, ncols: int = 10, titles: list[str] | None = None, scale: float = 0.7) -> Figure:
+    """Draw images `x` (n, 784) in rows of `ncols`, each `scale` inches wide, ink dark on white, values in [0, 1]."""
+    x = x.detach().cpu().reshape(-1, 28, 28)
+    ncols = min(ncols, len(x))
+    nrows = math.ceil(len(x) / ncols)
+    height = nrows * scale * (1.3 if titles else 1.05)
+    fig, axes = plt.subplots(nrows, ncols, figsize=(ncols * scale, height), squeeze=False)
+    for i, ax in enumerate(axes.flat):
+        ax.axis("off")
+        if i < len(x):
+            ax.imshow(x[i], vmin=0, vmax=1)
+            if titles:
+                ax.set_title(titles[i], fontsize=8)
+    return fig
+
+
+def show_rows(rows: dict[str, Tensor], scale: float = 0.7) -> Figure:
+    """Draw named rows of images, each (n, 784), under each other: originals above their reconstructions, say."""
+    n = max(len(x) for x in rows.values())
+    fig, axes = plt.subplots(len(rows), n, figsize=(n * scale + 1.3, len(rows) * scale * 1.05), squeeze=False)
+    for (name, x), line in zip(rows.items(), axes, strict=True):
+        images = x.detach().cpu().reshape(-1, 28, 28)
+        for i, ax in enumerate(line):
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            if i < len(images):
+                ax.imshow(images[i], vmin=0, vmax=1)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    return fig
+
+
+def tile(x: Tensor, ncols: int) -> Tensor:
+    """Put images `x` (n, 784) side by side into one picture (28 * n/ncols, 28 * ncols), for a single imshow."""
+    return x.detach().cpu().reshape(-1, ncols, 28, 28).transpose(1, 2).reshape(-1, ncols * 28)
+
+
+def scatter_codes(z: Tensor, labels: Tensor, ax: Axes | None = None, size: float = 18) -> Axes:
+    """Draw two-dimensional codes `z` (n, 2), each as its digit from `labels` (n,), so that colour isn't needed."""
+    ax = ax or plt.subplots(figsize=(5.2, 5))[1]
+    z, labels = z.detach().cpu(), labels.cpu()
+    for digit in range(10):
+        rows = labels == digit
+        ax.scatter(z[rows, 0], z[rows, 1], s=size, marker=f"${digit}$", color=DIGIT_COLORS[digit], linewidths=0)
+    ax.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
+    return ax
+
+
+def plot_history(history: History, terms: list[str], ylabel: str, ax: Axes | None = None) -> Axes:
+    """Draw each of `terms` over the epochs, training dashed and held out solid; `ylabel` names the unit."""
+    ax = ax or plt.subplots()[1]
+    colors = {"loss": COLORS["data"], "recon": COLORS["reconstruction"], "kl": COLORS["kl"]}
+    for term in terms:
+        for split, style in {"train": "--", "heldout": "-"}.items():
+            values = getattr(history, split).get(term, [])
+            name = f"{term}, held out" if split == "heldout" else f"{term}, training"
+            if values:
+                ax.plot(values, style, color=colors.get(term), label=name)
+    ax.set(xlabel="epoch (0 = untrained)", ylabel=ylabel)
+    ax.legend()
+    return ax

@@ -1,0 +1,157 @@
+"""Seeds, the device, minibatches and the training loop that notebook 01 writes out in full."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+LossFn = Callable[[nn.Module, Tensor], dict[str, Tensor]]
+
+
+def pick_device() -> torch.device:
+    """The GPU if PyTorch can use one through CUDA, else the CPU (Apple's MPS lacks the float64 of our checks)."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def set_seed(seed: int) -> None:
+    """Seed PyTorch's generators on every device; call it before a model is made and before it is trained."""
+    torch.manual_seed(seed)
+
+
+def minibatches(x: Tensor, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:
+    """Cut `x` (n, ...) into shuffled minibatches of `batch_size` rows, the last one perhaps smaller.
+
+    `x` stays where it is; only one permutation of n is drawn, on the generator's device.
+    Raises ValueError for a batch size below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; give the number of images per minibatch, 1 or more")
+    device = generator.device if generator else x.device
+    order = torch.randperm(len(x), generator=generator, device=device).to(x.device)
+    for rows in order.split(batch_size):
+        yield x[rows]
+
+
+@dataclass
+class History:
+    """What `fit` measured: for each term of the loss its value after every epoch; entry 0 is the untrained network."""
+
+    train: dict[str, list[float]] = field(default_factory=dict)
+    heldout: dict[str, list[float]] = field(default_factory=dict)
+
+    def record(self, split: str, terms: dict[str, float]) -> None:
+        """Append one epoch's `terms` to `split`, which is "train" or "heldout"."""
+        for name, value in terms.items():
+            getattr(self, split).setdefault(name, []).append(value)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, loss_fn: LossFn, x: Tensor, batch_size: int = 2000) -> dict[str, float]:
+    """Mean of every term of `loss_fn(model, minibatch)` over the images `x` (n, ...), without gradients."""
+    was_training = model.training
+    model.eval()
+    totals: dict[str, Tensor] = {}
+    for batch in x.split(batch_size):
+        for name, value in loss_fn(model, batch).items():
+            totals[name] = totals.get(name, 0.0) + value * len(batch)
+    model.train(was_training)
+    return {name: float(total) / len(x) for name, total in totals.items()}
+
+
+def fit(
+    model: nn.Module,
+    loss_fn: LossFn,
+    x_train: Tensor,
+    x_heldout: Tensor | None = None,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    lr: float = 1e-3,
+    on_epoch: Callable[[int], None] | None = None,
+) -> History:
+    """Train `model` with Adam on minibatches of `x_train` (n, ...) and return its `History`.
+
+    `loss_fn(model, batch)` returns a dictionary of scalars; `"loss"` is minimised and every term is recorded.
+    Epoch 0 is the untrained network. Both curves are measured after each epoch with the same weights: on the held-out
+    images and on as many training images. `on_epoch(epoch)` is called before each epoch 1, 2, ..., `epochs`.
+
+    Interrupting the kernel ends the training and returns the history so far.
+    Raises ValueError for a negative number of epochs or a batch size below 1, and FloatingPointError,
+    naming epoch, minibatch and terms, when the loss is no longer finite.
+    """
+    if epochs < 0:
+        raise ValueError(f"epochs is {epochs}; give the number of passes over the data, 0 or more")
+    history = History()
+    splits = {"train": x_train if x_heldout is None else x_train[: len(x_heldout)]}
+    if x_heldout is not None:
+        splits["heldout"] = x_heldout
+
+    def measure() -> float:
+        for split, x in splits.items():
+            history.record(split, evaluate(model, loss_fn, x))
+        return getattr(history, split)["loss"][-1]
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    model.train()
+    measure()
+    with tqdm(range(1, epochs + 1), unit="epoch", leave=False) as progress:
+        try:
+            for epoch in progress:
+                if on_epoch:
+                    on_epoch(epoch)
+                steps = []
+                for batch in minibatches(x_train, batch_size):
+                    terms = loss_fn(model, batch)
+                    optimizer.zero_grad()
+                    terms["loss"].backward()
+                    optimizer.step()
+                    steps.append({name: value.detach() for name, value in terms.items()})
+                _stop_if_not_finite(epoch, steps)
+                progress.set_postfix(loss=f"{measure():.2f}")
+        except KeyboardInterrupt:
+            print(f"Interrupted in epoch {epoch} of {epochs}: the history ends after epoch {epoch - 1}.")
+    return history
+
+
+def _stop_if_not_finite(epoch: int, steps: list[dict[str, Tensor]]) -> None:
+    """Look at an epoch's losses once, after it (a look at every step would make a GPU wait every time)."""
+    finite = torch.stack([terms["loss"] for terms in steps]).isfinite().tolist()
+    if all(finite):
+        return
+    first = finite.index(False)
+    values = ", ".join(f"{name} = {value.item():g}" for name, value in steps[first].items())
+    raise FloatingPointError(
+        f"the loss is not finite in epoch {epoch}, minibatch {first + 1} of {len(steps)}: {values}. "
+        "Usual causes: a learning rate that is too high, exp of a large logvar, the logarithm of zero."
+    )
+
+
+class DigitClassifier(nn.Module):
+    """A small network that tells digits apart: the instrument with which the notebooks judge decoded images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Dropout(0.2), nn.Linear(256, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (n, 10) of images (n, 784) or (n, 1, 28, 28)."""
+        return self.layers(x.flatten(1))
+
+    @torch.no_grad()
+    def confidence(self, x: Tensor) -> Tensor:
+        """Probability (n,) that the classifier gives to its own first choice for each image."""
+        return self(x).softmax(1).amax(1)
+
+
+def train_classifier(x: Tensor, labels: Tensor, epochs: int = 20) -> DigitClassifier:
+    """Train a `DigitClassifier` on images `x` (n, 784), pixels in [0, 1], with `labels` (n,); returned in eval mode."""
+    classifier = DigitClassifier().to(x.device)
+
+    def loss_fn(model: nn.Module, rows: Tensor) -> dict[str, Tensor]:
+        return {"loss": F.cross_entropy(model(x[rows]), labels[rows])}
+
+    fit(classifier, loss_fn, torch.arange(len(x), device=x.device), epochs=epochs)
+    return classifier.eval()
