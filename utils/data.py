@@ -1,8 +1,11 @@
 """The digits: 10,000 that travel with the course, or the full MNIST when it can be had."""
 
+import io
 import os
 import socket
 import tempfile
+import textwrap
+from contextlib import redirect_stderr
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -16,6 +19,7 @@ Split = Literal["train", "heldout"]
 
 EMBEDDED = Path(__file__).with_name("digits.npz")
 DOWNLOADS = Path(__file__).parents[1] / "data"
+MNIST_FILES = [f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 TIMEOUT = 10.0  # seconds that a silent mirror is waited for
 
 
@@ -26,7 +30,7 @@ def load_digits(
 
     `source` is one of
     - "embedded": the first 10,000 images of MNIST's training set, which travel with the course: 8,000 for "train" and
-      2,000 for "heldout", stratified by digit and always the same;
+      2,000 for "heldout", stratified by digit, interleaved (0, 1, ..., 9, 0, ...) and always the same;
     - "full": MNIST's 60,000 training images for "train" and its 10,000 test images for "heldout", downloaded once into
       the folder `data`; when they can't be had, one line says so and the embedded digits are used;
     - a folder that already holds MNIST in torchvision's layout (folder/MNIST/raw/train-images-idx3-ubyte, ...).
@@ -51,7 +55,8 @@ def binarize(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """
     if x.numel() and not (0 <= x.min() and x.max() <= 1):
         raise ValueError(f"pixels lie in [{x.min():g}, {x.max():g}]; expected [0, 1]: divide by 255 first?")
-    return (torch.rand(x.shape, generator=generator, device=x.device) < x).to(x.dtype)
+    device = generator.device if generator else x.device
+    return (torch.rand(x.shape, generator=generator, device=device).to(x.device) < x).to(x.dtype)
 
 
 @cache
@@ -63,33 +68,42 @@ def _full_mnist(source: str) -> Path | None:
     if source == "embedded":
         return None
     folder = DOWNLOADS if source == "full" else Path(source).expanduser()
-    if (folder / "MNIST" / "raw").is_dir():
+    raw = folder / "MNIST" / "raw"
+    missing = [name for name in MNIST_FILES if not (raw / name).is_file()]
+    if not missing:
         return folder
     if source != "full":
         raise FileNotFoundError(
-            f"no MNIST in {str(source)!r}: expected {folder / 'MNIST' / 'raw' / 'train-images-idx3-ubyte'} and three "
-            'more. Give the folder above "MNIST", "full" to download it, or "embedded" for the 10,000 digits here.'
+            f"no MNIST in {source!r}: expected in {raw}, but not found: {', '.join(missing)}. "
+            'Give the folder above "MNIST", "full" to download it, or "embedded" for the 10,000 digits here.'
         )
     try:
         _download(folder)
     except Exception as error:  # whatever a mirror, a proxy or a disk does, the course goes on
-        reason = " ".join(str(error).split()) or type(error).__name__
-        print(f"The full MNIST could not be had ({reason:.120}): going on with the 10,000 embedded digits.")
+        print(f"The full MNIST could not be had ({_in_words(error)}): going on with the 10,000 embedded digits.")
         return None
     return folder
 
 
 def _download(folder: Path) -> None:
-    """Download MNIST into `folder`, which appears only when all four files have arrived and their checksums agree."""
+    """Download MNIST into `folder`: its files appear there only when all four have arrived and checksums agree."""
     folder.mkdir(parents=True, exist_ok=True)
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none
     try:
         with tempfile.TemporaryDirectory(prefix="partial-", dir=folder) as partial:
-            torchvision.datasets.MNIST(partial, download=True)
-            (Path(partial) / "MNIST").rename(folder / "MNIST")
+            with redirect_stderr(io.StringIO()):  # torchvision's own bars: one for every file and mirror
+                torchvision.datasets.MNIST(partial, download=True)
+            (folder / "MNIST" / "raw").mkdir(parents=True, exist_ok=True)
+            for name in MNIST_FILES:  # each at once, whether or not it is there: another process may do the same
+                (Path(partial) / "MNIST" / "raw" / name).replace(folder / "MNIST" / "raw" / name)
     finally:
         socket.setdefaulttimeout(patience)
+
+
+def _in_words(error: Exception) -> str:
+    """What `error` says, on one line of at most 240 characters."""
+    return textwrap.shorten(str(error), 240, placeholder=" ...") or type(error).__name__
 
 
 def _read_full(split: Split, folder: Path) -> tuple[Tensor, Tensor]:
@@ -98,8 +112,8 @@ def _read_full(split: Split, folder: Path) -> tuple[Tensor, Tensor]:
         mnist = torchvision.datasets.MNIST(folder, train=split == "train")
     except Exception as error:
         raise ValueError(
-            f"the MNIST files in {folder / 'MNIST' / 'raw'} can't be read ({error}). Remove that folder to have them "
-            'downloaded again, or use source="embedded".'
+            f"the MNIST files in {folder / 'MNIST' / 'raw'} can't be read ({_in_words(error)}). Put MNIST's own files "
+            'there; or remove that folder, restart the kernel and use "full" to download them, or "embedded".'
         ) from error
     n = 60_000 if split == "train" else 10_000
     if mnist.data.shape != (n, 28, 28) or mnist.targets.shape != (n,):
@@ -111,14 +125,20 @@ def _read_full(split: Split, folder: Path) -> tuple[Tensor, Tensor]:
 
 
 def _read_embedded(split: Split) -> tuple[Tensor, Tensor]:
-    """Bytes (n, 28, 28) and labels (n,) of the digits in this folder: sorted by digit, every fifth is held out."""
+    """Bytes (n, 28, 28) and labels (n,) of the digits in this folder.
+
+    The file is sorted by digit and every fifth image is held out. The result is interleaved, so that the first images
+    of a split, however many, are a fair sample of it (the first ten are 0, 1, ..., 9).
+    """
     try:
         with np.load(EMBEDDED) as file:
             images, labels = torch.from_numpy(file["images"]), torch.from_numpy(file["labels"])
     except Exception as error:
         raise ValueError(
-            f"{EMBEDDED} can't be read ({error}): restore it with `git checkout {EMBEDDED.name}`"
+            f"{EMBEDDED} can't be read ({_in_words(error)}): restore it with `git checkout {EMBEDDED}`"
         ) from error
-    heldout = torch.arange(len(images)) % 5 == 0
-    rows = heldout if split == "heldout" else ~heldout
-    return images[rows], labels[rows]
+    rows = (torch.arange(len(images)) % 5 == 0) == (split == "heldout")
+    images, labels = images[rows], labels[rows]
+    place = torch.cat([torch.arange(n, dtype=torch.float64) / n for n in labels.bincount()])  # within its digit
+    order = place.argsort(stable=True)
+    return images[order], labels[order]

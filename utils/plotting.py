@@ -46,7 +46,7 @@ def use_style() -> None:
 
 def show_digits(x: Tensor, ncols: int = 10, titles: list[str] | None = None, scale: float = 0.7) -> Figure:
     """Draw images `x` (n, 784) in rows of `ncols`, each `scale` inches wide, ink dark on white, values in [0, 1]."""
-    x = x.detach().cpu().reshape(-1, 28, 28)
+    x = x.detach().cpu().reshape(-1, 28, 28).numpy()
     ncols = min(ncols, len(x))
     nrows = math.ceil(len(x) / ncols)
     height = nrows * scale * (1.3 if titles else 1.05)
@@ -65,7 +65,7 @@ def show_rows(rows: dict[str, Tensor], scale: float = 0.7) -> Figure:
     n = max(len(x) for x in rows.values())
     fig, axes = plt.subplots(len(rows), n, figsize=(n * scale + 1.3, len(rows) * scale * 1.05), squeeze=False)
     for (name, x), line in zip(rows.items(), axes, strict=True):
-        images = x.detach().cpu().reshape(-1, 28, 28)
+        images = x.detach().cpu().reshape(-1, 28, 28).numpy()
         for i, ax in enumerate(line):
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
@@ -83,7 +83,7 @@ def tile(x: Tensor, ncols: int) -> Tensor:
 def scatter_codes(z: Tensor, labels: Tensor, ax: Axes | None = None, size: float = 18) -> Axes:
     """Draw two-dimensional codes `z` (n, 2), each as its digit from `labels` (n,), so that colour isn't needed."""
     ax = ax or plt.subplots(figsize=(5.2, 5))[1]
-    z, labels = z.detach().cpu(), labels.cpu()
+    z, labels = z.detach().cpu().numpy(), labels.cpu().numpy()
     for digit in range(10):
         rows = labels == digit
         ax.scatter(z[rows, 0], z[rows, 1], s=size, marker=f"${digit}$", color=DIGIT_COLORS[digit], linewidths=0)
@@ -96,11 +96,12 @@ def plot_history(history: History, terms: list[str], ylabel: str, ax: Axes | Non
     ax = ax or plt.subplots()[1]
     colors = {"loss": COLORS["data"], "recon": COLORS["reconstruction"], "kl": COLORS["kl"]}
     for term in terms:
+        color = colors.get(term)
         for split, style in {"train": "--", "heldout": "-"}.items():
             values = getattr(history, split).get(term, [])
             name = f"{term}, held out" if split == "heldout" else f"{term}, training"
             if values:
-                ax.plot(values, style, color=colors.get(term), label=name)
+                color = ax.plot(values, style, color=color, label=name)[0].get_color()
     ax.set(xlabel="epoch (0 = untrained)", ylabel=ylabel)
     ax.legend()
     return ax

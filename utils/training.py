@@ -27,12 +27,15 @@ def minibatches(x: Tensor, batch_size: int, generator: torch.Generator | None = 
     `x` stays where it is; only one permutation of n is drawn, on the generator's device.
     Raises ValueError for a batch size below 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; give the number of images per minibatch, 1 or more")
+    _check_batch_size(batch_size)
     device = generator.device if generator else x.device
     order = torch.randperm(len(x), generator=generator, device=device).to(x.device)
-    for rows in order.split(batch_size):
-        yield x[rows]
+    return (x[rows] for rows in order.split(batch_size) if len(rows))
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; give the number of images per minibatch, 1 or more")
 
 
 @dataclass
@@ -50,14 +53,22 @@ class History:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, loss_fn: LossFn, x: Tensor, batch_size: int = 2000) -> dict[str, float]:
-    """Mean of every term of `loss_fn(model, minibatch)` over the images `x` (n, ...), without gradients."""
+    """Mean of every term of `loss_fn(model, minibatch)` over the images `x` (n, ...), without gradients.
+
+    The network is in eval mode meanwhile. Raises ValueError when there are no images or the batch size is below 1.
+    """
+    _check_batch_size(batch_size)
+    if len(x) == 0:
+        raise ValueError("there are no images to evaluate the network on")
     was_training = model.training
     model.eval()
     totals: dict[str, Tensor] = {}
-    for batch in x.split(batch_size):
-        for name, value in loss_fn(model, batch).items():
-            totals[name] = totals.get(name, 0.0) + value * len(batch)
-    model.train(was_training)
+    try:
+        for batch in x.split(batch_size):
+            for name, value in loss_fn(model, batch).items():
+                totals[name] = totals.get(name, 0.0) + value * len(batch)
+    finally:
+        model.train(was_training)
     return {name: float(total) / len(x) for name, total in totals.items()}
 
 
@@ -76,7 +87,8 @@ def fit(
 
     `loss_fn(model, batch)` returns a dictionary of scalars; `"loss"` is minimised and every term is recorded.
     Epoch 0 is the untrained network. Both curves are measured after each epoch with the same weights: on the held-out
-    images and on as many training images. `on_epoch(epoch)` is called before each epoch 1, 2, ..., `epochs`.
+    images and on as many training images, the first ones. `on_epoch(epoch)` is called before each epoch 1, 2, ...,
+    `epochs`.
 
     Interrupting the kernel ends the training and returns the history so far.
     Raises ValueError for a negative number of epochs or a batch size below 1, and FloatingPointError,
@@ -84,15 +96,17 @@ def fit(
     """
     if epochs < 0:
         raise ValueError(f"epochs is {epochs}; give the number of passes over the data, 0 or more")
+    _check_batch_size(batch_size)
     history = History()
-    splits = {"train": x_train if x_heldout is None else x_train[: len(x_heldout)]}
+    splits = {"train": x_train}
     if x_heldout is not None:
-        splits["heldout"] = x_heldout
+        splits = {"train": x_train[: len(x_heldout)], "heldout": x_heldout}
 
     def measure() -> float:
-        for split, x in splits.items():
-            history.record(split, evaluate(model, loss_fn, x))
-        return getattr(history, split)["loss"][-1]
+        measured = {split: evaluate(model, loss_fn, x) for split, x in splits.items()}
+        for split, terms in measured.items():
+            history.record(split, terms)
+        return terms["loss"]
 
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     model.train()
@@ -112,7 +126,7 @@ def fit(
                 _stop_if_not_finite(epoch, steps)
                 progress.set_postfix(loss=f"{measure():.2f}")
         except KeyboardInterrupt:
-            print(f"Interrupted in epoch {epoch} of {epochs}: the history ends after epoch {epoch - 1}.")
+            print(f"Interrupted: the history ends after epoch {len(history.train['loss']) - 1} of {epochs}.")
     return history
 
 

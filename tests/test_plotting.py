@@ -1,0 +1,219 @@
+"""utils.plotting: the right panels and labels, and pixels where they belong."""
+
+import warnings
+from itertools import combinations
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from torch.testing import assert_close
+
+from utils.plotting import (
+    COLORS,
+    DIGIT_COLORS,
+    plot_history,
+    scatter_codes,
+    show_digits,
+    show_rows,
+    tile,
+    use_style,
+)
+from utils.training import History
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    """No window, matplotlib's own settings, no figure left over; a warning is an error."""
+    plt.switch_backend("Agg")
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mpl.rcdefaults()
+        yield
+    plt.close("all")
+
+
+def images(n):
+    """`n` images, each of one grey value, in a tensor that requires gradients."""
+    grey = torch.linspace(0, 1, n) if n else torch.empty(0)
+    return grey[:, None].expand(n, 784).clone().requires_grad_()
+
+
+def drawn(fig):
+    """What each panel of a figure shows: the mean of its picture, None where there is none."""
+    return [float(ax.images[0].get_array().mean()) if ax.images else None for ax in fig.axes]
+
+
+# ---- style and colours
+
+
+def test_use_style_sets_the_defaults_of_the_course():
+    use_style()
+    assert plt.rcParams["image.cmap"] == "gray_r"
+    assert plt.rcParams["figure.dpi"] == 100
+    assert plt.rcParams["figure.constrained_layout.use"] is True
+    assert plt.rcParams["axes.spines.top"] is False
+
+
+def test_colours_are_distinct():
+    assert {"data", "reconstruction", "prior", "posterior", "approximate", "kl"} <= set(COLORS)
+    assert len(DIGIT_COLORS) == 10
+    for colors in (COLORS.values(), DIGIT_COLORS):
+        for first, second in combinations([torch.tensor(to_rgb(color)) for color in colors], 2):
+            assert (first - second).abs().max() > 0.15
+
+
+# ---- images
+
+
+@pytest.mark.parametrize(
+    ("n", "ncols", "rows_and_columns"),
+    [(1, 10, (1, 1)), (10, 10, (1, 10)), (11, 10, (2, 10)), (5, 2, (3, 2)), (4, 1, (4, 1))],
+)
+def test_show_digits_draws_each_image_in_reading_order(n, ncols, rows_and_columns):
+    use_style()
+    x = images(n)
+    fig = show_digits(x, ncols=ncols)
+    assert isinstance(fig, Figure)
+    assert fig.axes[0].get_gridspec().get_geometry() == rows_and_columns
+    blank = len(fig.axes) - n
+    assert drawn(fig) == pytest.approx(x.detach()[:, 0].tolist() + [None] * blank, abs=1e-6)
+    assert not any(ax.axison for ax in fig.axes)
+    for ax in fig.axes[:n]:
+        assert ax.images[0].get_clim() == (0, 1)
+        assert ax.images[0].get_cmap().name == "gray_r"
+    fig.canvas.draw()
+
+
+def test_show_digits_keeps_an_image_upright():
+    x = torch.arange(784.0)[None] / 784
+    shown = show_digits(x).axes[0].images[0]
+    assert_close(torch.as_tensor(shown.get_array()), x.reshape(28, 28))
+    assert shown.origin == "upper"
+
+
+def test_show_digits_takes_square_images_and_titles():
+    fig = show_digits(images(3).reshape(3, 1, 28, 28), ncols=2, titles=["a", "b", "c"])
+    assert [ax.get_title() for ax in fig.axes] == ["a", "b", "c", ""]
+
+
+def test_show_rows_names_each_row():
+    fig = show_rows({"original": images(4), "reconstruction": images(2)})
+    assert isinstance(fig, Figure)
+    assert fig.axes[0].get_gridspec().get_geometry() == (2, 4)
+    assert [ax.get_ylabel() for ax in fig.axes] == ["original", "", "", "", "reconstruction", "", "", ""]
+    assert drawn(fig) == pytest.approx([0, 1 / 3, 2 / 3, 1, 0, 1, None, None], abs=1e-6)
+    assert all(len(ax.get_xticks()) == 0 for ax in fig.axes)
+    fig.canvas.draw()
+
+
+@given(nrows=st.integers(1, 5), ncols=st.integers(1, 5))
+@settings(deadline=None)
+def test_tile_puts_blocks_in_reading_order(nrows, ncols):
+    x = torch.rand(nrows * ncols, 784, requires_grad=True)
+    picture = tile(x, ncols)
+    assert picture.shape == (28 * nrows, 28 * ncols)
+    assert not picture.requires_grad
+    for i in range(nrows * ncols):
+        top, left = 28 * (i // ncols), 28 * (i % ncols)
+        assert_close(picture[top : top + 28, left : left + 28], x[i].detach().reshape(28, 28), rtol=0, atol=0)
+
+
+def test_tile_refuses_an_incomplete_row():
+    with pytest.raises(RuntimeError):
+        tile(torch.rand(5, 784), 2)
+
+
+# ---- codes and curves
+
+
+def test_scatter_codes_draws_each_code_as_its_digit():
+    z = torch.randn(40, 2, requires_grad=True)
+    labels = torch.arange(40) % 10
+    ax = scatter_codes(z, labels)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("$z_1$", "$z_2$")
+    assert len(ax.collections) == 10
+    for digit, points in enumerate(ax.collections):
+        assert_close(torch.as_tensor(points.get_offsets()).float(), z[labels == digit].detach())
+        assert to_rgb(points.get_facecolor()[0]) == pytest.approx(to_rgb(DIGIT_COLORS[digit]))
+    outlines = {points.get_paths()[0].vertices.tobytes() for points in ax.collections}
+    assert len(outlines) == 10  # ten different markers
+    ax.figure.canvas.draw()
+
+
+def test_scatter_codes_takes_codes_without_some_digits():
+    ax = scatter_codes(torch.randn(3, 2), torch.tensor([7, 7, 1]))
+    assert [len(points.get_offsets()) for points in ax.collections] == [0, 1, 0, 0, 0, 0, 0, 2, 0, 0]
+    ax.figure.canvas.draw()
+
+
+HISTORY = History(
+    train={"loss": [3.0, 2.0, 1.0], "kl": [0.0, 0.5, 0.6], "mse": [9.0, 8.0, 7.0], "top": [1.0, 1.0, 1.0]},
+    heldout={"loss": [3.1, 2.1, 1.1], "kl": [0.0, 0.4, 0.5], "mse": [9.0, 8.5, 7.5], "top": [1.0, 1.0, 1.0]},
+)
+
+
+def test_plot_history_draws_terms_dashed_and_solid():
+    ax = plot_history(HISTORY, ["loss", "kl"], "nats per image")
+    assert ax.get_ylabel() == "nats per image"
+    assert "epoch" in ax.get_xlabel()
+    lines = {line.get_label(): line for line in ax.lines}
+    assert list(lines) == ["loss, training", "loss, held out", "kl, training", "kl, held out"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == list(lines)
+    assert [line.get_linestyle() for line in ax.lines] == ["--", "-", "--", "-"]
+    assert list(lines["loss, held out"].get_ydata()) == [3.1, 2.1, 1.1]
+    assert list(lines["loss, held out"].get_xdata()) == [0, 1, 2]
+    assert lines["kl, training"].get_color() == lines["kl, held out"].get_color() == COLORS["kl"]
+
+
+def test_plot_history_gives_a_term_one_colour_on_both_splits():
+    lines = plot_history(HISTORY, ["mse", "top"], "squared error").lines
+    assert lines[0].get_color() == lines[1].get_color() != lines[2].get_color() == lines[3].get_color()
+
+
+def test_plot_history_without_held_out_images():
+    ax = plot_history(History(train=HISTORY.train), ["loss"], "nats per image")
+    assert [line.get_label() for line in ax.lines] == ["loss, training"]
+
+
+# ---- figures
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: show_digits(images(3)),
+        lambda: show_rows({"a": images(3)}),
+        lambda: scatter_codes(torch.randn(3, 2), torch.arange(3)),
+        lambda: plot_history(HISTORY, ["loss"], "nats per image"),
+    ],
+    ids=["show_digits", "show_rows", "scatter_codes", "plot_history"],
+)
+def test_one_call_opens_one_figure(draw):
+    draw()
+    assert len(plt.get_fignums()) == 1
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ax: scatter_codes(torch.randn(3, 2), torch.arange(3), ax=ax),
+        lambda ax: plot_history(HISTORY, ["loss"], "nats per image", ax=ax),
+    ],
+    ids=["scatter_codes", "plot_history"],
+)
+def test_given_axes_are_drawn_into(draw):
+    _, (left, right) = plt.subplots(1, 2)
+    assert draw(right) is right
+    assert right.has_data()
+    assert not left.has_data()
+    assert len(plt.get_fignums()) == 1
+
+
+def test_tile_opens_no_figure():
+    tile(torch.rand(4, 784), 2)
+    assert plt.get_fignums() == []

@@ -1,0 +1,332 @@
+"""Instant checks for notebook 03, the reparameterization trick."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, Exponential, Normal, Weibull
+
+from utils.checks.common import correct, require
+
+Pair = tuple[Tensor, Tensor]
+
+
+def _tensor(value: object, shape: tuple[int, ...], dtype: torch.dtype, what: str) -> None:
+    """Require that `value` is a tensor of this shape and dtype."""
+    require(isinstance(value, Tensor), f"{what} is a {type(value).__name__}; return a tensor of shape {shape}")
+    require(value.shape == shape, f"{what} has shape {tuple(value.shape)}; expected {shape}")
+    require(value.dtype == dtype, f"{what} is {value.dtype} where {dtype} went in: don't convert")
+
+
+def reparameterize(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Check `answer(mu, logvar)`, a differentiable draw from N(mu, exp(logvar)); any common shape."""
+    with torch.random.fork_rng():  # the answer draws from the global generator: give it back as it was
+        torch.seed()
+        for shape, dtype in [((5,), torch.float64), ((6, 3), torch.float32), ((2, 7, 4), torch.float64)]:
+            _draw_and_gradients(answer, shape, dtype)
+        _spread(answer)
+        _own_noise(answer)
+        for extreme in (-1000.0, -60.0, 60.0):
+            z = answer(torch.ones(9), torch.full((9,), extreme))
+            require(z.isfinite().all(), f"at logvar = {extreme:g} the draw is not finite: use exp(0.5 * logvar) only")
+    correct("reparameterize: right mean and width, an ε for every entry, gradients to mu and to logvar.")
+
+
+def _draw_and_gradients(answer: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Shape, dtype, randomness, and the two derivatives of one draw."""
+    mu, logvar = (3 * torch.randn(2, *shape, dtype=dtype)).unbind()
+    given = mu.clone(), logvar.clone()
+    z = answer(mu, logvar)
+    _tensor(z, shape, dtype, "z")
+    require(torch.equal(mu, given[0]) and torch.equal(logvar, given[1]), "your function changes mu or logvar in place")
+    require(not torch.equal(z, mu), "z is mu itself: where is the noise?")
+    require(not torch.equal(z, answer(mu, logvar)), "two calls give the same z: draw a fresh ε in each call")
+    mu.requires_grad_()
+    logvar.requires_grad_()
+    z = answer(mu, logvar)
+    require(
+        z.requires_grad, "z carries no gradient: .sample(), .detach() or no_grad() cuts the path; write z = mu + σ * ε"
+    )
+    by_mu, by_logvar = torch.autograd.grad(z.sum(), [mu, logvar], allow_unused=True)
+    require(by_mu is not None, "no gradient reaches mu: is it detached, or unused?")
+    require(
+        by_mu.abs().max() > 0, "the gradient of z by mu is zero: torch.normal(mu, σ) has no path; draw ε with randn_like"
+    )
+    require(torch.allclose(by_mu, torch.ones_like(by_mu)), "dz/dmu must be 1, equation (3.4): add mu, unscaled")
+    require(by_logvar is not None, "no gradient reaches logvar: is σ detached, or logvar unused?")
+    deviation = (z - mu).detach()
+    require(
+        not torch.allclose(by_logvar, deviation, rtol=1e-3, atol=1e-6),
+        "z changes with logvar twice as fast as it should: you use exp(logvar), the variance, where σ is wanted; "
+        "σ = exp(0.5 * logvar)",
+    )
+    require(
+        not torch.allclose(by_logvar, -deviation / 2, rtol=1e-3, atol=1e-6),
+        "larger logvar gives smaller spread: the sign in the exponent is wrong",
+    )
+    require(
+        torch.allclose(by_logvar, deviation / 2, rtol=1e-3, atol=1e-6),
+        "dz/dlogvar must be half of z - mu, equation (3.4): σ is exp(0.5 * logvar) and multiplies ε",
+    )
+
+
+def _spread(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Mean, width and shape of the distribution of many draws."""
+    n = 40_000
+    for mean, logvar in [(3.0, 2.0), (-1.0, -3.0)]:
+        sigma = torch.tensor(logvar / 2).exp().item()
+        z = answer(torch.full((n,), mean), torch.full((n,), logvar))
+        width = z.std().item()
+        require(
+            abs(width / sigma**2 - 1) > 0.05,
+            f"the spread of z is {width:.3g} at logvar = {logvar:g}: that is the variance; σ = exp(0.5 * logvar)",
+        )
+        require(
+            abs(z.mean().item() - mean) < 6 * max(width, sigma) / n**0.5,
+            f"z is {z.mean().item():.3g} on average where mu = {mean:g}: ε must have mean 0 (randn, not rand)",
+        )
+        require(
+            abs(width / sigma - 1) < 0.04,
+            f"the spread of z is {width:.3g} at logvar = {logvar:g}; σ = exp(0.5 * logvar) is {sigma:.3g}, and ε must "
+            "have standard deviation 1 (randn)",
+        )
+        within = ((z - mean).abs() < sigma).float().mean().item()
+        require(
+            abs(within - 0.6827) < 0.02, f"{within:.0%} of the draws lie within one σ; for a normal ε it is 68 % (randn)"
+        )
+
+
+def _own_noise(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Every entry has its own noise."""
+    eps = answer(torch.zeros(64, 5), torch.zeros(64, 5))
+    by_row, by_column = eps.std(0).max().item(), eps.std(1).max().item()
+    require(by_row > 1e-4, "one ε for the whole batch: each row needs its own; use torch.randn_like(mu)")
+    require(by_column > 1e-4, "one ε for all latent dimensions: each entry needs its own; use torch.randn_like(mu)")
+    stack = answer(torch.zeros(3, 200, 2), torch.zeros(3, 200, 2))
+    require(not torch.allclose(stack[0], stack[1]), "the noise repeats along the first dimension; use randn_like(mu)")
+
+
+def score_function_gradient(answer: Callable[..., Pair]) -> None:
+    """Check `answer(values, z, mu, logvar, baseline)`: per-draw estimates by mu and logvar, each (n, latent_dim)."""
+    generator = torch.Generator()
+    generator.seed()
+
+    def randn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    for n, latent_dim in [(7, 1), (5, 3), (4, 4)]:
+        mu, logvar, z, values = randn(latent_dim), randn(latent_dim), randn(n, latent_dim), 2 + randn(n)
+        given = [t.clone() for t in (values, z, mu, logvar)]
+        result = answer(values, z, mu, logvar)
+        require(isinstance(result, tuple | list) and len(result) == 2, "return two tensors: by mu, by logvar")
+        for name, g in zip(("by mu", "by logvar"), result, strict=True):
+            require(
+                not isinstance(g, Tensor) or g.shape != (latent_dim,) or n == latent_dim,
+                f"the estimate {name} is averaged over the draws; return one estimate per draw, (n, latent_dim)",
+            )
+            _tensor(g, (n, latent_dim), torch.float64, f"the estimate {name}")
+        same = all(torch.equal(a, b) for a, b in zip((values, z, mu, logvar), given, strict=True))
+        require(same, "your function changes one of its inputs in place")
+        _compare_scores(result, values, z, mu, logvar)
+        for baseline in (1.7, randn(n)):
+            plain, shifted = result, answer(values, z, mu, logvar, baseline)
+            for g, h in zip(plain, shifted, strict=True):
+                require(not torch.allclose(g, h), "the baseline has no effect: subtract it from the values")
+            higher = answer(values + baseline, z, mu, logvar, baseline)
+            for g, h in zip(plain, higher, strict=True):
+                require(
+                    torch.allclose(g, h),
+                    "values and baseline both raised must change nothing: the baseline is subtracted from the values "
+                    "(draw by draw, if it has shape (n,)), for both parameters",
+                )
+    correct("score_function_gradient: the score of each draw, weighted by f minus the baseline.")
+
+
+def _compare_scores(result: Pair, values: Tensor, z: Tensor, mu: Tensor, logvar: Tensor) -> None:
+    """Compare with autograd's derivative of log q, and recognise the usual slips."""
+    n = len(z)
+    rows = [p.expand(n, -1).clone().requires_grad_() for p in (mu, logvar)]
+    log_q = Normal(rows[0], (0.5 * rows[1]).exp()).log_prob(z)
+    by_mu, by_logvar = torch.autograd.grad(log_q.sum(), rows)
+    weight, sigma = values[:, None], (0.5 * logvar).exp()
+    mine_mu, mine_logvar = result
+
+    def close(a: Tensor, b: Tensor) -> bool:
+        return torch.allclose(a, b, rtol=1e-6, atol=1e-9)
+
+    if n == z.shape[1]:
+        require(
+            not close(mine_mu, values * by_mu),
+            "with as many draws as dimensions the values meet the wrong axis: values need shape (n, 1), unsqueeze(-1)",
+        )
+    require(not close(mine_mu, by_mu), "f(z) plays no part in the estimate by mu: weigh the score with the values")
+    require(not close(mine_mu, -weight * by_mu), "the sign is wrong by mu: the score is (z - mu) / σ², not (mu - z)")
+    require(
+        not close(mine_mu, weight * by_mu * sigma),
+        "by mu you divide by σ; the score is (z - mu) / σ², and σ² = exp(logvar)",
+    )
+    require(
+        not close(mine_mu, weight * by_mu * sigma**2 / logvar) and not close(mine_mu, weight * by_mu / sigma**2),
+        "by mu the variance is wrong: σ² = exp(logvar)",
+    )
+    require(close(mine_mu, weight * by_mu), "by mu: expected f(z) times the score, equation (3.7), for each draw")
+    require(not close(mine_logvar, 2 * weight * by_logvar), "by logvar the factor ½ of equation (3.7) is missing")
+    require(
+        not close(mine_logvar, 2 * weight * by_logvar / sigma),
+        "this is the derivative by σ; asked is the one by logvar = log σ², equation (3.7)",
+    )
+    require(
+        not close(mine_logvar, weight * (by_logvar + 0.5)),
+        "by logvar the score is ½((z - mu)²/σ² - 1): the -1, from the normalisation of q, is missing",
+    )
+    require(not close(mine_logvar, -weight * by_logvar), "the sign is wrong by logvar")
+    require(not close(mine_logvar, by_logvar), "f(z) plays no part in the estimate by logvar")
+    require(close(mine_logvar, weight * by_logvar), "by logvar: expected f(z) times the score, equation (3.7)")
+
+
+def weibull_from_uniform(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Check `answer(u, scale, concentration)`: uniform noise (n,) to Weibull draws (n,)."""
+    generator = torch.Generator()
+    generator.seed()
+    for scale, concentration in [(1.0, 1.0), (2.5, 0.7), (0.4, 3.0)]:
+        u = torch.rand(50, generator=generator, dtype=torch.float64).clamp(0.001, 0.999)
+        given = u.clone()
+        parameters = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (scale, concentration)]
+        z = answer(u, *parameters)
+        _tensor(z, (50,), torch.float64, "z")
+        require(torch.equal(u, given), "your function changes u in place")
+        require(
+            not z.isnan().any(),
+            "z is NaN: log(1 - u) is negative, and a negative number has no real power; the minus sign goes inside",
+        )
+        require((z > 0).all(), "a Weibull draw is positive; where did the minus sign of the exponent go?")
+        _compare_quantiles(z.detach(), u, scale, concentration)
+        require(z.requires_grad, "z carries no gradient: leave out .detach(), .item() and no_grad()")
+        by_scale, by_concentration = torch.autograd.grad(z.sum(), parameters, allow_unused=True)
+        require(by_scale is not None, "no gradient reaches the scale")
+        require(by_concentration is not None, "no gradient reaches the concentration")
+        require(
+            torch.allclose(by_scale, (z / scale).sum()), "the derivative by the scale is wrong: is a part detached?"
+        )
+    for tiny in (1e-12, 1e-30):
+        z = answer(torch.tensor([tiny], dtype=torch.float64), torch.tensor(1.0), torch.tensor(1.0))
+        require(
+            abs(z.item() / tiny - 1) < 1e-6,
+            f"at u = {tiny:g}, scale = concentration = 1, z must be {tiny:g} and is {z.item():.3g}: 1 - u rounds off; "
+            "use torch.log1p(-u)",
+        )
+    correct("weibull_from_uniform: F(z) gives u back, gradients to scale and concentration, exact for tiny u.")
+
+
+def _compare_quantiles(z: Tensor, u: Tensor, scale: float, concentration: float) -> None:
+    """Push z back through the distribution function, and recognise the usual slips."""
+
+    def back(scale: float, concentration: float) -> Tensor:
+        parameters = torch.tensor([scale, concentration], dtype=torch.float64)
+        return Weibull(*parameters, validate_args=False).cdf(z)
+
+    def close(a: Tensor) -> bool:
+        return torch.allclose(a, u, rtol=1e-6, atol=1e-9)
+
+    require(
+        not torch.allclose(back(scale, concentration), 1 - u, rtol=1e-6, atol=1e-9),
+        "F(z) is 1 - u: you use log(u). It has the same distribution, but z then falls as u rises; solve u = F(z)",
+    )
+    if concentration != 1:
+        require(not close(back(scale, 1 / concentration)), "the power is upside down: 1 / concentration")
+    if scale != 1:
+        require(not close(back(1 / scale, concentration)), "the scale is upside down: z grows in proportion to it")
+        require(not close(back(scale ** (1 / concentration), concentration)), "the scale stands outside the power")
+        require(not close(back(1.0, concentration)), "the scale plays no part")
+    require(close(back(scale, concentration)), "F(z) does not give u back: solve u = 1 - exp(-(z/λ)^k) for z once more")
+
+
+def surrogate(answer: Callable[[Distribution, Callable[[Tensor], Tensor], bool, int], Tensor]) -> None:
+    """Check `answer(q, f, smooth, n)`: its gradient is an unbiased, and where possible a pathwise, estimate."""
+    with torch.random.fork_rng():
+        torch.seed()
+        _unbiased(answer)
+        _quiet(answer)
+    correct("surrogate: unbiased with and without a path, and pathwise where a path exists.")
+
+
+def _parameter(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64, requires_grad=True)
+
+
+def _gradient(answer: Callable, q: Distribution, parameter: Tensor, f: Callable, smooth: bool, n: int) -> float:
+    """The gradient that the answer's scalar gives to `parameter`, with messages for what can go wrong on the way."""
+    name = type(q).__name__
+    shapes = []
+
+    def watched(z: Tensor) -> Tensor:
+        shapes.append(tuple(z.shape))
+        return f(z)
+
+    try:
+        value = answer(q, watched, smooth, n)
+    except NotImplementedError:
+        require(False, f"{name} has no rsample: ask q.has_rsample before you call it")
+    require(isinstance(value, Tensor), f"return a scalar tensor; you returned a {type(value).__name__}")
+    require(shapes, "f was never called")
+    require(shapes[0] == (n,), f"f was given z of shape {shapes[0]}; draw n values: q.sample((n,)), q.rsample((n,))")
+    require(value.ndim == 0, f"return one number; yours has shape {tuple(value.shape)}: average over the draws")
+    require(
+        value.requires_grad,
+        f"for {name}, f smooth: {smooth}, no gradient reaches the parameters: .sample() alone has no path, "
+        "multiply by q.log_prob(z)",
+    )
+    (gradient,) = torch.autograd.grad(value, parameter, allow_unused=True)
+    require(gradient is not None, f"for {name} no gradient reaches the parameter")
+    return gradient.item()
+
+
+def _step(z: Tensor) -> Tensor:
+    """1 where z > 0, else 0, with autograd's derivative of it: 0."""
+    return 0.5 * (1 + z.sign())
+
+
+def _unbiased(answer: Callable) -> None:
+    """Compare averages with exact gradients: Normal, Exponential, Bernoulli, and a step."""
+    mu, rate, logit, place = _parameter(1.0), _parameter(1.5), _parameter(0.4), _parameter(0.5)
+    p = torch.sigmoid(logit.detach()).item()
+    density = Normal(0.5, 0.8).log_prob(torch.tensor(0.0)).exp().item()
+    cases = [
+        (Normal(mu, 0.5), mu, torch.square, True, 2.0),
+        (Exponential(rate), rate, lambda z: z, True, -1 / 1.5**2),
+        (Bernoulli(logits=logit), logit, lambda z: 3 * z + 1, True, 3 * p * (1 - p)),
+        (Bernoulli(logits=logit), logit, lambda z: 3 * z + 1, False, 3 * p * (1 - p)),
+        (Normal(place, 0.8), place, _step, False, density),
+    ]
+    repeats, n = 100, 400
+    for q, parameter, f, smooth, exact in cases:
+        estimates = torch.tensor([_gradient(answer, q, parameter, f, smooth, n) for _ in range(repeats)])
+        mean, error = estimates.mean().item(), estimates.std().item() / repeats**0.5
+        name = type(q).__name__
+        require(
+            smooth or mean != 0 or error != 0,
+            f"for {name} and an f with jumps the gradient is zero: the path is flat on both sides of a jump, and a z "
+            "from .rsample() inside log_prob cancels the score; draw with .sample()",
+        )
+        slack = 6 * error + 0.01
+        require(abs(mean + exact) > slack, f"for {name} the sign of the gradient is wrong")
+        require(
+            abs(mean / n - exact) > slack / n, f"for {name} the gradient is {n} times too large: mean over draws, not sum"
+        )
+        require(
+            abs(mean - exact) < slack,
+            f"for {name} with f smooth: {smooth} the gradient is {mean:.3f} ± {error:.3f} on average, exact "
+            f"{exact:.3f}: biased. One way only: either f(q.rsample()), or f(z) * q.log_prob(z) with z from .sample()",
+        )
+
+
+def _quiet(answer: Callable) -> None:
+    """Where q has a path and f is smooth, the noise must be that of the pathwise gradient."""
+    mu = _parameter(1.0)
+    estimates = [_gradient(answer, Normal(mu, 0.5), mu, torch.square, True, 100) for _ in range(100)]
+    variance, pathwise = torch.tensor(estimates).var().item(), 4 * 0.5**2 / 100
+    require(
+        variance < 3 * pathwise,
+        f"unbiased, but for a Normal and smooth f the variance is {variance / pathwise:.0f} times that of the pathwise "
+        "gradient: use .rsample() where q.has_rsample and f is smooth",
+    )
