@@ -169,27 +169,28 @@ class Asked(Exception):
 
 
 @pytest.mark.parametrize(
-    ("source", "variable", "device", "meant"),
+    ("source", "variable", "gpu", "meant"),
     [
-        (None, None, "cpu", "embedded"),
-        (None, None, "cuda", "full"),
-        (None, None, torch.device("cuda", 0), "full"),
-        (None, "full", "cpu", "full"),
-        (None, "embedded", "cuda", "embedded"),
-        (None, "", "cpu", "embedded"),
-        ("embedded", "full", "cuda", "embedded"),
-        (Path("somewhere"), "full", "cpu", "somewhere"),
+        (None, None, False, "embedded"),
+        (None, None, True, "full"),
+        (None, "full", False, "full"),
+        (None, "embedded", True, "embedded"),
+        (None, "", False, "embedded"),
+        ("embedded", "full", True, "embedded"),
+        (Path("somewhere"), "full", False, "somewhere"),
     ],
 )
-def test_argument_beats_variable_beats_device(source, variable, device, meant, monkeypatch):
+def test_argument_beats_variable_beats_gpu(source, variable, gpu, meant, monkeypatch):
     def ask(asked):
         raise Asked(asked)
 
     monkeypatch.setattr(data, "_full_mnist", ask)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.delenv("VAE_DIGITS", raising=False)
     if variable is not None:
         monkeypatch.setenv("VAE_DIGITS", variable)
     with pytest.raises(Asked) as asked:
-        load_digits("train", source, device)
+        load_digits("train", source)
     monkeypatch.undo()
     assert asked.value.args == (meant,)
 

@@ -34,14 +34,14 @@ def load_digits(
     - "full": MNIST's 60,000 training images for "train" and its 10,000 test images for "heldout", downloaded once into
       the folder `data`; when they can't be had, one line says so and the embedded digits are used;
     - a folder that already holds MNIST in torchvision's layout (folder/MNIST/raw/train-images-idx3-ubyte, ...).
-    Without `source`, the environment variable VAE_DIGITS names it; without that, it is "full" if `device` is a GPU,
-    else "embedded".
+    Without `source`, the environment variable VAE_DIGITS names it; without that, it is "full" if there is a GPU, else
+    "embedded"; `device` doesn't matter, so that both splits come from the same place.
 
     Raises ValueError for an unknown split or a file that isn't MNIST, FileNotFoundError for a folder without MNIST.
     """
     if split not in ("train", "heldout"):
         raise ValueError(f'split is {split!r}; give "train" or "heldout"')
-    default = "full" if torch.device(device).type == "cuda" else "embedded"
+    default = "full" if torch.cuda.is_available() else "embedded"
     folder = _full_mnist(str(source or os.environ.get("VAE_DIGITS") or default))
     images, labels = _read_embedded(split) if folder is None else _read_full(split, folder)
     return images.to(device).flatten(1).float().div(255), labels.to(device).long()

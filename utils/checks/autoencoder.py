@@ -38,19 +38,19 @@ def reconstruction_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         require((error >= 0).all(), "an error is negative: square the differences before you add them up")
         require((answer(x, x) == 0).all(), "a perfect reconstruction must have error 0; does x_hat take part?")
         one_off = x.clone()
-        one_off[:, 0] += 2.0
+        one_off[:, 0] += 5.0
         single = answer(x, one_off)
         require(
-            not torch.allclose(single, torch.full_like(single, 4.0 / pixels)),
+            not torch.allclose(single, torch.full_like(single, 25.0 / pixels)),
             "you average over the pixels; equation (1.1) sums over them",
         )
         require(
-            not torch.allclose(single, torch.full_like(single, 2.0)),
-            "one pixel that is off by 2 costs 4, not 2: square the difference (and take no root)",
+            not torch.allclose(single, torch.full_like(single, 5.0)),
+            "one pixel that is off by 5 costs 25, not 5: square the difference (and take no root)",
         )
         require(
-            torch.allclose(single, torch.full_like(single, 4.0)),
-            f"one pixel that is off by 2 must cost 4, and costs {single[0]:.3g}: check factors such as 1/2",
+            torch.allclose(single, torch.full_like(single, 25.0)),
+            f"one pixel that is off by 5 must cost 25, and costs {single[0]:.3g}: check factors such as 1/2",
         )
         require(torch.allclose(answer(x_hat, x), error), "x and x_hat exchanged must give the same error")
         half = pixels // 2
@@ -136,6 +136,14 @@ def pca_reconstruct(answer: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> 
         require(torch.equal(x, given), "your function changes its input in place")
         require(not torch.allclose(nothing, torch.zeros_like(x)), "add the mean back after the projection")
         require(torch.allclose(nothing, mean.expand_as(x)), "with k = 0 every image must come back as the mean")
+        require(
+            torch.allclose(answer(mean[None], mean, directions, 1), mean[None]),
+            "the mean image itself must come back unchanged: subtract the mean before you project",
+        )
+        require(
+            torch.allclose(answer(x[:3] + 1, mean, directions, 0), mean.expand(3, dim)),
+            "use the mean that is given, not the mean of x: held-out images are centred with the training mean",
+        )
         for k in range(1, dim + 1):
             x_hat = answer(x, mean, directions, k)
             code = (x_hat - mean) @ directions.T
@@ -145,19 +153,13 @@ def pca_reconstruct(answer: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> 
             )
             require(
                 torch.allclose(code[:, k:], torch.zeros_like(code[:, k:]), atol=1e-8),
-                "the result has parts outside the first k directions: subtract the mean before you project, and use "
-                "rows (directions[:k]), not columns",
+                "the result has parts outside the first k directions: use rows (directions[:k]), not columns",
             )
             error = (x - x_hat).square().sum()
             require(
                 torch.allclose(error, s[k:].square().sum(), atol=1e-8),
                 f"with k = {k} the error is {error:.4g} where the singular values leave {s[k:].square().sum():.4g}",
             )
-        shifted = answer(x[:3] + 1, mean, directions, 2)
-        require(
-            torch.allclose(answer(x[:3] + 1, mean, directions, dim), x[:3] + 1) and shifted.shape == (3, dim),
-            "use the mean that is given, not the mean of x: held-out images are centred with the training mean",
-        )
     correct("pca_reconstruct: centred, projected on the first k directions, moved back.")
 
 

@@ -1,0 +1,180 @@
+"""Reach into the notebooks: their cells, the functions they define, one cell run with a slip planted in it.
+
+A notebook is named like its file, without the ending: `definitions("04_vae").VAE(784, 400, 20)`.
+"""
+
+import ast
+import dis
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from types import CodeType, ModuleType
+
+import matplotlib.pyplot as plt
+import nbformat
+import torch
+from nbformat import NotebookNode
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+SETUP = "# Setup, the same in every notebook"
+
+
+def load(name: str) -> NotebookNode:
+    """The notebook."""
+    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+
+def sources(name: str) -> list[str]:
+    """The source of each code cell."""
+    return [cell.source for cell in load(name).cells if cell.cell_type == "code"]
+
+
+def equations(name: str) -> list[str]:
+    r"""The numbers of the displayed equations, "2.3" for \tag{2.3}, in the notebook's order."""
+    return [
+        tag
+        for cell in load(name).cells
+        if cell.cell_type == "markdown"
+        for tag in re.findall(r"\\tag\{(.+?)\}", cell.source)
+    ]
+
+
+def checking(name: str, equation: str) -> list[int]:
+    """Which code cells carry the comment `# checks (2.3)` for `equation` "2.3", among others perhaps."""
+    comment = re.compile(rf"^ *# checks (\([\d.]+\), )*\({re.escape(equation)}\)", re.MULTILINE)
+    return [i for i, source in enumerate(sources(name)) if comment.search(source)]
+
+
+def definitions(name: str, **given: object) -> ModuleType:
+    """A module of what the notebook imports, its functions and classes, and the constants it writes as literals.
+
+    Nothing else runs. `given` are further global names for the notebook's functions to use, `device` for example.
+    """
+    module = ModuleType(name)
+    vars(module).update(given)
+    for i, source in enumerate(sources(name)):
+        _execute([statement for statement in ast.parse(source).body if _defines(statement)], module, i)
+    return module
+
+
+def dependencies(cells: list[str], needed: list[int]) -> list[int]:
+    """Which of `cells`, given as sources, are `needed`, or depended on by these, or the first that imports.
+
+    The setup cell is left out. Not found is a cell that changes a thing without binding its name: one that trains a
+    model, say.
+    """
+    names = [_Names(source) for source in cells]
+    modules = set().union(*(cell.imported for cell in names))
+    ours = [i for i, source in enumerate(cells) if not source.startswith(SETUP)]
+    todo = needed + [i for i in ours if names[i].imported][:1]
+    chosen: set[int] = set()
+    while todo:
+        cell = todo.pop()
+        if cell in chosen:
+            continue
+        chosen.add(cell)
+        # a function looks its names up when it is called: in this cell, or as late as in the last one
+        for name, end in [(n, cell) for n in names[cell].used] + [(n, max(needed) + 1) for n in names[cell].later]:
+            for i in reversed([i for i in ours if i < end]):
+                if name in names[i].bound | (names[i].changed - modules):
+                    todo.append(i)
+                if name in names[i].bound:
+                    break
+    return sorted(chosen)
+
+
+def run_cells(
+    name: str, needed: int | Iterable[int], replace: dict[str, str] | None = None, also: Iterable[int] = ()
+) -> ModuleType:
+    """Run the code cells `needed` and, of those before them, only their `dependencies`; returns a module of all names.
+
+    What these miss can be given in `also`.
+    `replace` maps texts in these cells to what is to stand there instead; ValueError if one stands in none of them.
+    An exception of a cell gets an attribute `cell`, the cell's index.
+    """
+    cells = sources(name)
+    needed = [needed] if isinstance(needed, int) else list(needed)
+    chosen = dependencies(cells, [*needed, *also])
+    for old in replace or {}:
+        if not any(old in cells[i] for i in chosen):
+            raise ValueError(f"{old!r} stands in none of the code cells {chosen} of {name}")
+    module = ModuleType(name)
+    module.display = lambda *_: None
+    plt.switch_backend("agg")
+    with torch.random.fork_rng(), plt.rc_context():
+        for i in chosen:
+            for old, new in (replace or {}).items():
+                cells[i] = cells[i].replace(old, new)
+            _execute(ast.parse(cells[i]).body, module, i)
+    plt.close("all")
+    return module
+
+
+def _execute(statements: list[ast.stmt], module: ModuleType, cell: int) -> None:
+    """Run statements of a code cell with the module's names."""
+    try:
+        exec(compile(ast.Module(statements, []), f"{module.__name__}, code cell {cell}", "exec"), vars(module))
+    except Exception as error:
+        error.cell = cell
+        raise
+
+
+def _defines(statement: ast.stmt) -> bool:
+    """Whether the statement is an import, a function, a class, or gives a literal a name."""
+    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+        try:
+            ast.literal_eval(statement.value)
+        except ValueError:
+            return False
+        return True
+    return isinstance(statement, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
+
+
+class _Names:
+    """The global names of a cell, read from what it compiles to.
+
+    `bound`: given a value, `imported` some of them; `changed`: changed in place, as by `x[0] = 1` or `x.append(1)`;
+    `used`: looked up before the cell itself binds them; `later`: looked up by its functions when they are called.
+    """
+
+    def __init__(self, source: str) -> None:
+        code = compile(source, "cell", "exec")
+        self.bound, self.used = set(), set()
+        for step in dis.get_instructions(code):
+            if step.opname == "STORE_NAME":
+                self.bound.add(step.argval)
+            elif step.opname == "LOAD_NAME" and step.argval not in self.bound:
+                self.used.add(step.argval)
+        self.later = {
+            step.argval
+            for inner in _inner(code)
+            for step in dis.get_instructions(inner)
+            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+        }
+        self.used |= self.later - self.bound
+        nodes = list(ast.walk(ast.parse(source)))
+        imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+        self.imported = {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
+        self.changed = {_root(node) for node in nodes if _changes(node)}
+
+
+def _inner(code: CodeType) -> list[CodeType]:
+    """The code of all functions, classes and comprehensions within `code`."""
+    found = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return found + [deeper for inner in found for deeper in _inner(inner)]
+
+
+def _changes(node: ast.AST) -> bool:
+    """Whether `node` stores into a part of a thing, or is a method called for its effect."""
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute)
+    return isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store)
+
+
+def _root(node: ast.AST) -> str:
+    """The name `x` that an expression like `x.a[0].f()` begins with; empty if it begins otherwise."""
+    while not isinstance(node, ast.Name):
+        node = getattr(node, "value", None) or getattr(node, "func", None)
+        if node is None:
+            return ""
+    return node.id

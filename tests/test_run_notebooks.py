@@ -1,0 +1,84 @@
+"""`make run` stores one fresh run, leaves a failing notebook alone, and changes nothing the second time."""
+
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from tools import run_notebooks
+
+WIDGET = new_output("display_data", {run_notebooks.WIDGET_VIEW: {"model_id": "1"}, "text/plain": "IntSlider()"})
+BAR = new_output("stream", name="stderr", text="\r 50%|█████     |\r100%|██████████|")
+WARNING = new_output("stream", name="stderr", text="this is about to change\n")
+NUMBER = new_output("stream", text="42\n")
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a notebook with the given code cells and returns its path."""
+
+    def write(*sources, name="example"):
+        path = tmp_path / f"{name}.ipynb"
+        cells = [new_markdown_cell("# Example"), *map(new_code_cell, sources)]
+        nbformat.write(new_notebook(cells=cells), path)
+        return path
+
+    return write
+
+
+def run(monkeypatch, *arguments):
+    """The exit status of the command."""
+    monkeypatch.setattr(sys, "argv", ["run_notebooks.py", *map(str, arguments)])
+    return run_notebooks.main()
+
+
+def test_what_lives_only_in_a_kernel_is_dropped_and_the_rest_stays():
+    metadata = {"tags": ["a"], "execution": {"shell.execute_reply": "now"}}
+    cell = new_code_cell("42", outputs=[WIDGET, BAR, WARNING, NUMBER], metadata=metadata)
+    notebook = new_notebook(cells=[cell], metadata={"widgets": {}, "language_info": {"name": "python", "version": "3"}})
+    run_notebooks.normalise(notebook)
+    assert cell.outputs == [WARNING, NUMBER]
+    assert cell.metadata == {"tags": ["a"]}
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert notebook.metadata.language_info == {"name": "python"}
+
+
+def test_a_second_run_changes_nothing(write, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE")
+    path = write(
+        "from tqdm.auto import tqdm\nfor i in tqdm(range(3)):\n    print(i)",
+        "import ipywidgets\nipywidgets.IntSlider()",
+        "from pathlib import Path\nPath.cwd().name",
+    )
+    ids = [cell.id for cell in nbformat.read(path, as_version=4).cells]
+    assert run(monkeypatch, path) == 0
+    first = path.read_bytes()
+    notebook = nbformat.read(path, as_version=4)
+    assert [cell.id for cell in notebook.cells] == ids
+    assert [cell.execution_count for cell in notebook.cells[1:]] == [1, 2, 3]
+    assert "".join(output.text for output in notebook.cells[1].outputs) == "0\n1\n2\n"
+    assert notebook.cells[2].outputs == []
+    assert notebook.cells[3].outputs[0].data["text/plain"] == repr(path.parent.name)
+    assert run(monkeypatch, path) == 0
+    assert path.read_bytes() == first
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failing_notebook_stays_as_it_was_and_the_others_run(write, monkeypatch, capsys):
+    wrong, right = write("1 / 0", name="wrong"), write("1 / 1", name="right")
+    before = wrong.read_bytes()
+    assert run(monkeypatch, wrong, right) == 1
+    assert wrong.read_bytes() == before
+    assert nbformat.read(right, as_version=4).cells[1].outputs[0].data["text/plain"] == "1.0"
+    printed = capsys.readouterr().out
+    assert "wrong.ipynb: failed and left as it was" in printed
+    assert "ZeroDivisionError" in printed
+
+
+def test_a_cell_that_takes_too_long_fails(write, monkeypatch, capsys):
+    path = write("import time\ntime.sleep(60)")
+    before = path.read_bytes()
+    assert run(monkeypatch, path, "--timeout", 1) == 1
+    assert path.read_bytes() == before
+    assert "time.sleep(60)" in capsys.readouterr().out
