@@ -82,3 +82,31 @@ def test_a_cell_that_takes_too_long_fails(write, monkeypatch, capsys):
     assert run(monkeypatch, path, "--timeout", 1) == 1
     assert path.read_bytes() == before
     assert "time.sleep(60)" in capsys.readouterr().out
+
+
+def test_printed_text_is_stored_in_one_piece():
+    halves = [new_output("stream", text="4"), new_output("stream", text="2\n"), WARNING]
+    notebook = new_notebook(cells=[new_code_cell("42", outputs=halves)])
+    run_notebooks.normalise(notebook)
+    assert notebook.cells[0].outputs == [NUMBER, WARNING]
+
+
+def test_the_figure_of_a_tagged_cell_becomes_a_file(write, monkeypatch, tmp_path):
+    path = write("import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].metadata["tags"] = ["img:line"]
+    nbformat.write(notebook, path)
+    (tmp_path / "img").mkdir()
+    monkeypatch.setattr(run_notebooks, "COURSE", tmp_path)
+    assert run(monkeypatch, path) == 0
+    assert (tmp_path / "img" / "line.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_figures_in_img_are_those_of_the_notebooks():
+    paths = run_notebooks.COURSE.glob("notebooks/*.ipynb")
+    drawn = {}
+    for path in paths:
+        drawn |= run_notebooks.figures(nbformat.read(path, as_version=4))
+    stored = {path.stem: path.read_bytes() for path in (run_notebooks.COURSE / "img").glob("*.png")}
+    assert drawn
+    assert stored == drawn

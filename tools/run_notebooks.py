@@ -2,10 +2,12 @@
 
 A notebook is replaced only when all its cells ran; an exception leaves the file as it was and is printed with its cell.
 Stored afterwards: the outputs of one fresh run, cell ids as they were, and nothing that differs from run to run
-(timestamps, widget state, progress bars, the Python version).
+(timestamps, widget state, progress bars, the Python version). The figure of a cell with the tag "img:name" is also
+written to img/name.png, for the README.
 """
 
 import argparse
+import base64
 import sys
 import time
 from pathlib import Path
@@ -14,7 +16,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+COURSE = Path(__file__).parents[1]
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -29,12 +31,35 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not _is_fleeting(output)]
+            cell.outputs = _joined([output for output in cell.outputs if not _is_fleeting(output)])
 
 
 def _is_fleeting(output: nbformat.NotebookNode) -> bool:
     """Whether an output lives only in a running kernel: a widget, or a progress bar drawn over itself."""
     return WIDGET_VIEW in output.get("data", {}) or (output.get("name") == "stderr" and "\r" in output.text)
+
+
+def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """The outputs, with printed text in one piece however many pieces the kernel sent it in."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if joined and output.output_type == "stream" and joined[-1].get("name") == output.name:
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+def figures(notebook: nbformat.NotebookNode) -> dict[str, bytes]:
+    """The figures that cells with a tag "img:name" drew, as PNG files by name."""
+    return {
+        tag.removeprefix("img:"): base64.b64decode(output.data["image/png"])
+        for cell in notebook.cells
+        for tag in cell.metadata.get("tags", [])
+        if tag.startswith("img:")
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    }
 
 
 def run(path: Path, timeout: int) -> float:
@@ -52,13 +77,15 @@ def run(path: Path, timeout: int) -> float:
     partial = path.with_suffix(".partial")
     nbformat.write(notebook, partial)
     partial.replace(path)
+    for name, picture in figures(notebook).items():
+        (COURSE / "img" / f"{name}.png").write_bytes(picture)
     return seconds
 
 
 def main() -> int:
     """Run the notebooks named on the command line, or all; returns 1 if one of them failed."""
     parser = argparse.ArgumentParser(description="Run notebooks in place and normalise them.")
-    parser.add_argument("notebooks", nargs="*", type=Path, default=sorted(NOTEBOOKS.glob("*.ipynb")))
+    parser.add_argument("notebooks", nargs="*", type=Path, default=sorted(COURSE.glob("notebooks/*.ipynb")))
     parser.add_argument("--timeout", type=int, default=300, help="seconds that one cell may take")
     arguments = parser.parse_args()
     failed = 0

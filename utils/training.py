@@ -52,7 +52,7 @@ class History:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, loss_fn: LossFn, x: Tensor, batch_size: int = 2000) -> dict[str, float]:
+def evaluate(model: nn.Module, loss_fn: LossFn, x: Tensor, batch_size: int = 500) -> dict[str, float]:
     """Mean of every term of `loss_fn(model, minibatch)` over the images `x` (n, ...), without gradients.
 
     The network is in eval mode meanwhile. Raises ValueError when there are no images or the batch size is below 1.
