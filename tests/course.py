@@ -6,7 +6,8 @@ A notebook is named like its file, without the ending: `definitions("04_vae").VA
 import ast
 import dis
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -101,13 +102,24 @@ def run_cells(
     module = ModuleType(name)
     module.display = lambda *_: None
     plt.switch_backend("agg")
-    with torch.random.fork_rng(), plt.rc_context():
+    with torch.random.fork_rng(), plt.rc_context(), _torch_settings_kept():
         for i in chosen:
             for old, new in (replace or {}).items():
                 cells[i] = cells[i].replace(old, new)
             _execute(ast.parse(cells[i]).body, module, i)
     plt.close("all")
     return module
+
+
+@contextmanager
+def _torch_settings_kept() -> Iterator[None]:
+    """Put back what a notebook sets for its whole kernel, when its cells have run or failed."""
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
 
 
 def _execute(statements: list[ast.stmt], module: ModuleType, cell: int) -> None:

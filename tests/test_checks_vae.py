@@ -175,7 +175,7 @@ WRONG_GRIDS = {
     "upside down": lambda n: grid(normal_quantiles(n), normal_quantiles(n)),
     "exchanged": lambda n: grid(normal_quantiles(n), normal_quantiles(n).flip(0)).flip(1),
     "shape": lambda n: grid(normal_quantiles(n), normal_quantiles(n)).view(n, n, 2),
-    "growing": lambda n: grid(normal_quantiles(n).flip(0), normal_quantiles(n).flip(0)),
+    "grows": lambda n: grid(normal_quantiles(n).flip(0), normal_quantiles(n).flip(0)),
 }
 
 

@@ -103,3 +103,11 @@ def test_random_numbers_of_the_test_are_left_alone():
     torch.manual_seed(5)
     course.run_cells("example", 9)
     assert torch.rand(1) == expected
+
+
+def test_a_cell_that_fails_leaves_the_settings_of_torch_alone(monkeypatch):
+    cell = "import torch\ntorch.set_default_dtype(torch.float64)\nassert False"
+    monkeypatch.setattr(course, "sources", lambda name: [cell])
+    with pytest.raises(AssertionError):
+        course.run_cells("example", 0)
+    assert torch.get_default_dtype() == torch.float32

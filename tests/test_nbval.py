@@ -43,7 +43,7 @@ def wrong_formula(notebook):
 def changed_output(notebook):
     """The cell now prints something else than what is stored."""
     cell = next(cell for cell in notebook.cells if cell.source.startswith(MARKER))
-    cell.source = re.sub(r"^print\(", 'print("about", ', cell.source, count=1, flags=re.MULTILINE)
+    cell.source = re.sub(r"\bprint\(", 'print("about", ', cell.source, count=1)
     return MARKER
 
 

@@ -76,6 +76,14 @@ def test_a_failing_notebook_stays_as_it_was_and_the_others_run(write, monkeypatc
     assert "ZeroDivisionError" in printed
 
 
+def test_a_kernel_that_dies_fails(write, monkeypatch, capsys):
+    path = write("import os\nos._exit(1)")
+    before = path.read_bytes()
+    assert run(monkeypatch, path) == 1
+    assert path.read_bytes() == before
+    assert "Kernel died" in capsys.readouterr().out
+
+
 def test_a_cell_that_takes_too_long_fails(write, monkeypatch, capsys):
     path = write("import time\ntime.sleep(60)")
     before = path.read_bytes()

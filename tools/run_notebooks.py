@@ -92,9 +92,9 @@ def main() -> int:
     for path in arguments.notebooks:
         try:
             print(f"{path.name}: {run(path, arguments.timeout):.0f} s", flush=True)
-        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            failed = 1
-            print(f"{path.name}: failed and left as it was\n{error}", flush=True)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError, AssertionError) as error:
+            failed = 1  # an AssertionError is nbclient's own, when it cleans up after a kernel that died
+            print(f"{path.name}: failed and left as it was\n{error or error.__context__}", flush=True)
     return failed
 
 

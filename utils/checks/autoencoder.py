@@ -129,6 +129,7 @@ def pca_reconstruct(answer: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> 
         _, s, directions = torch.linalg.svd(x - mean, full_matrices=False)
         given = x.clone()
         nothing = answer(x, mean, directions, 0)
+        require(isinstance(nothing, Tensor), f"return a tensor (n, D); you return {type(nothing).__name__}")
         require(
             nothing.shape == x.shape,
             f"the result has shape {tuple(nothing.shape)}; expected {tuple(x.shape)}: map the code back to pixels",
@@ -173,7 +174,7 @@ def nearest_label_confusion(answer: Callable[[Tensor, Tensor], float]) -> None:
         "return one number between 0 and 1: the mean over all codes",
     )
     require(share != 0, "0 for codes that do meet strangers: every code is nearest to itself; exclude the diagonal")
-    require(abs(share - 0.4) > 1e-6, "you count neighbours with the *same* label; asked is the share with another one")
+    require(abs(share - 0.4) > 1e-6, "you count neighbours with the *same* label; count those with another one")
     require(share <= 1, "you return a count; divide by the number of codes")
     require(abs(share - 0.6) < 1e-6, f"codes 0, 1, 3, 10, 10.5 with labels 4, 4, 7, 2, 9 give 0.6; you get {share:.3g}")
     require(

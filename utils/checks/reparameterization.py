@@ -51,7 +51,7 @@ def _draw_and_gradients(answer: Callable[[Tensor, Tensor], Tensor], shape: tuple
     require(by_mu is not None, "no gradient reaches mu: is it detached, or unused?")
     require(
         by_mu.abs().max() > 0,
-        "the gradient of z by mu is zero: torch.normal(mu, σ) has no path; draw ε with randn_like",
+        "the gradient of z w.r.t. mu is zero: torch.normal(mu, σ) has no path; draw ε with randn_like",
     )
     require(torch.allclose(by_mu, torch.ones_like(by_mu)), "dz/dmu must be 1, equation (3.4): add mu, unscaled")
     require(by_logvar is not None, "no gradient reaches logvar: is σ detached, or logvar unused?")
@@ -109,7 +109,7 @@ def _own_noise(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 
 def score_function_gradient(answer: Callable[..., Pair]) -> None:
-    """Check `answer(values, z, mu, logvar, baseline)`: per-draw estimates by mu and logvar, each (n, latent_dim)."""
+    """Check `answer(values, z, mu, logvar, baseline)`: gradients w.r.t. mu and logvar, each (n, latent_dim)."""
     generator = torch.Generator()
     generator.seed()
 
@@ -120,8 +120,8 @@ def score_function_gradient(answer: Callable[..., Pair]) -> None:
         mu, logvar, z, values = randn(latent_dim), randn(latent_dim), randn(n, latent_dim), 2 + randn(n)
         given = [t.clone() for t in (values, z, mu, logvar)]
         result = answer(values, z, mu, logvar)
-        require(isinstance(result, tuple | list) and len(result) == 2, "return two tensors: by mu, by logvar")
-        for name, g in zip(("by mu", "by logvar"), result, strict=True):
+        require(isinstance(result, tuple | list) and len(result) == 2, "return two tensors: w.r.t. mu, w.r.t. logvar")
+        for name, g in zip(("w.r.t. mu", "w.r.t. logvar"), result, strict=True):
             require(
                 not isinstance(g, Tensor) or g.shape != (latent_dim,) or n == latent_dim,
                 f"the estimate {name} is averaged over the draws; return one estimate per draw, (n, latent_dim)",
@@ -161,29 +161,29 @@ def _compare_scores(result: Pair, values: Tensor, z: Tensor, mu: Tensor, logvar:
             not close(mine_mu, values * by_mu),
             "with as many draws as dimensions the values meet the wrong axis: values need shape (n, 1), unsqueeze(-1)",
         )
-    require(not close(mine_mu, by_mu), "f(z) plays no part in the estimate by mu: weigh the score with the values")
-    require(not close(mine_mu, -weight * by_mu), "the sign is wrong by mu: the score is (z - mu) / σ², not (mu - z)")
+    require(not close(mine_mu, by_mu), "f(z) plays no part in the estimate w.r.t. mu: weigh the score with the values")
+    require(not close(mine_mu, -weight * by_mu), "the sign w.r.t. mu is wrong: the score is (z - mu) / σ²")
     require(
         not close(mine_mu, weight * by_mu * sigma),
-        "by mu you divide by σ; the score is (z - mu) / σ², and σ² = exp(logvar)",
+        "for the estimate w.r.t. mu you divide by σ; the score is (z - mu) / σ², and σ² = exp(logvar)",
     )
     require(
         not close(mine_mu, weight * by_mu * sigma**2 / logvar) and not close(mine_mu, weight * by_mu / sigma**2),
-        "by mu the variance is wrong: σ² = exp(logvar)",
+        "w.r.t. mu the variance is wrong: σ² = exp(logvar)",
     )
-    require(close(mine_mu, weight * by_mu), "by mu: expected f(z) times the score, equation (3.7), for each draw")
-    require(not close(mine_logvar, 2 * weight * by_logvar), "by logvar the factor ½ of equation (3.7) is missing")
+    require(close(mine_mu, weight * by_mu), "w.r.t. mu: expected f(z) times the score, equation (3.7), for each draw")
+    require(not close(mine_logvar, 2 * weight * by_logvar), "w.r.t. logvar the factor ½ of equation (3.7) is missing")
     require(
         not close(mine_logvar, 2 * weight * by_logvar / sigma),
-        "this is the derivative by σ; asked is the one by logvar = log σ², equation (3.7)",
+        "this is the derivative w.r.t. σ; asked is the one w.r.t. logvar = log σ², equation (3.7)",
     )
     require(
         not close(mine_logvar, weight * (by_logvar + 0.5)),
-        "by logvar the score is ½((z - mu)²/σ² - 1): the -1, from the normalisation of q, is missing",
+        "w.r.t. logvar the score is ½((z - mu)²/σ² - 1): the -1, from the normalisation of q, is missing",
     )
-    require(not close(mine_logvar, -weight * by_logvar), "the sign is wrong by logvar")
-    require(not close(mine_logvar, by_logvar), "f(z) plays no part in the estimate by logvar")
-    require(close(mine_logvar, weight * by_logvar), "by logvar: expected f(z) times the score, equation (3.7)")
+    require(not close(mine_logvar, -weight * by_logvar), "the sign w.r.t. logvar is wrong")
+    require(not close(mine_logvar, by_logvar), "f(z) plays no part in the estimate w.r.t. logvar")
+    require(close(mine_logvar, weight * by_logvar), "w.r.t. logvar: expected f(z) times the score, equation (3.7)")
 
 
 def weibull_from_uniform(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
@@ -208,7 +208,7 @@ def weibull_from_uniform(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> 
         require(by_scale is not None, "no gradient reaches the scale")
         require(by_concentration is not None, "no gradient reaches the concentration")
         require(
-            torch.allclose(by_scale, (z / scale).sum()), "the derivative by the scale is wrong: is a part detached?"
+            torch.allclose(by_scale, (z / scale).sum()), "the derivative w.r.t. the scale is wrong: is a part detached?"
         )
     for tiny in (1e-12, 1e-30):
         z = answer(torch.tensor([tiny], dtype=torch.float64), torch.tensor(1.0), torch.tensor(1.0))

@@ -217,13 +217,14 @@ def manifold_codes(answer: Callable[[int], Tensor]) -> None:
             n < 4 or not torch.allclose(steps, steps[:1].expand_as(steps), atol=1e-4),
             "the codes are equally spaced in z; asked are equal steps in probability: torch.special.ndtri(u)",
         )
-        require(torch.allclose(across, midpoints, atol=1e-4), "within a row, P(z1) must be 0.5/n, 1.5/n, ..., growing")
+        require(torch.allclose(across, midpoints, atol=1e-4), "within a row, Phi(z1) grows: 0.5/n, 1.5/n, ...")
         require(
             not torch.allclose(down, midpoints, atol=1e-4),
             "the picture is upside down: the first row has the largest z2",
         )
         require(
-            torch.allclose(down, midpoints.flip(0), atol=1e-4), "down the rows, P(z2) must fall from 1 - 0.5/n to 0.5/n"
+            torch.allclose(down, midpoints.flip(0), atol=1e-4),
+            "down the rows, Phi(z2) falls to 0.5/n",
         )
         require(
             torch.allclose(u[..., 0], across.expand(n, n), atol=1e-4)
