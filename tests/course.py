@@ -102,24 +102,24 @@ def run_cells(
     module = ModuleType(name)
     module.display = lambda *_: None
     plt.switch_backend("agg")
-    with torch.random.fork_rng(), plt.rc_context(), _torch_settings_kept():
+    with torch.random.fork_rng(), plt.rc_context(), _nothing_left_behind():
         for i in chosen:
             for old, new in (replace or {}).items():
                 cells[i] = cells[i].replace(old, new)
             _execute(ast.parse(cells[i]).body, module, i)
-    plt.close("all")
     return module
 
 
 @contextmanager
-def _torch_settings_kept() -> Iterator[None]:
-    """Put back what a notebook sets for its whole kernel, when its cells have run or failed."""
+def _nothing_left_behind() -> Iterator[None]:
+    """When cells have run or failed, close their figures and put back what a notebook sets for its whole kernel."""
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
     try:
         yield
     finally:
         torch.set_default_dtype(dtype)
         torch.set_num_threads(threads)
+        plt.close("all")
 
 
 def _execute(statements: list[ast.stmt], module: ModuleType, cell: int) -> None:

@@ -1,6 +1,7 @@
 """The helpers that reach into notebooks, on a small notebook of their own."""
 
 import course
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import torch
@@ -105,9 +106,10 @@ def test_random_numbers_of_the_test_are_left_alone():
     assert torch.rand(1) == expected
 
 
-def test_a_cell_that_fails_leaves_the_settings_of_torch_alone(monkeypatch):
-    cell = "import torch\ntorch.set_default_dtype(torch.float64)\nassert False"
+def test_a_cell_that_fails_leaves_nothing_behind(monkeypatch):
+    cell = "import torch\nfrom matplotlib import pyplot\npyplot.figure()\ntorch.set_default_dtype(torch.float64)\n1 / 0"
     monkeypatch.setattr(course, "sources", lambda name: [cell])
-    with pytest.raises(AssertionError):
+    with pytest.raises(ZeroDivisionError):
         course.run_cells("example", 0)
     assert torch.get_default_dtype() == torch.float32
+    assert plt.get_fignums() == []
