@@ -4,20 +4,20 @@ A notebook is named like its file, without the ending: `definitions("04_vae").VA
 """
 
 import ast
-import dis
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 
 import matplotlib.pyplot as plt
 import nbformat
 import torch
 from nbformat import NotebookNode
 
+from tools.cells import dependencies
+
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-SETUP = "# Setup, the same in every notebook"
 
 
 def load(name: str) -> NotebookNode:
@@ -56,32 +56,6 @@ def definitions(name: str, **given: object) -> ModuleType:
     for i, source in enumerate(sources(name)):
         _execute([statement for statement in ast.parse(source).body if _defines(statement)], module, i)
     return module
-
-
-def dependencies(cells: list[str], needed: list[int]) -> list[int]:
-    """Which of `cells`, given as sources, are `needed`, or depended on by these, or the first that imports.
-
-    The setup cell is left out. Not found is a cell that changes a thing without binding its name: one that trains a
-    model, say.
-    """
-    names = [_Names(source) for source in cells]
-    modules = set().union(*(cell.imported for cell in names))
-    ours = [i for i, source in enumerate(cells) if not source.startswith(SETUP)]
-    todo = needed + [i for i in ours if names[i].imported][:1]
-    chosen: set[int] = set()
-    while todo:
-        cell = todo.pop()
-        if cell in chosen:
-            continue
-        chosen.add(cell)
-        # a function looks its names up when it is called: in this cell, or as late as in the last one
-        for name, end in [(n, cell) for n in names[cell].used] + [(n, max(needed) + 1) for n in names[cell].later]:
-            for i in reversed([i for i in ours if i < end]):
-                if name in names[i].bound | (names[i].changed - modules):
-                    todo.append(i)
-                if name in names[i].bound:
-                    break
-    return sorted(chosen)
 
 
 def run_cells(
@@ -140,53 +114,3 @@ def _defines(statement: ast.stmt) -> bool:
             return False
         return True
     return isinstance(statement, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
-
-
-class _Names:
-    """The global names of a cell, read from what it compiles to.
-
-    `bound`: given a value, `imported` some of them; `changed`: changed in place, as by `x[0] = 1` or `x.append(1)`;
-    `used`: looked up before the cell itself binds them; `later`: looked up by its functions when they are called.
-    """
-
-    def __init__(self, source: str) -> None:
-        code = compile(source, "cell", "exec")
-        self.bound, self.used = set(), set()
-        for step in dis.get_instructions(code):
-            if step.opname == "STORE_NAME":
-                self.bound.add(step.argval)
-            elif step.opname == "LOAD_NAME" and step.argval not in self.bound:
-                self.used.add(step.argval)
-        self.later = {
-            step.argval
-            for inner in _inner(code)
-            for step in dis.get_instructions(inner)
-            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
-        }
-        self.used |= self.later - self.bound
-        nodes = list(ast.walk(ast.parse(source)))
-        imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
-        self.imported = {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
-        self.changed = {_root(node) for node in nodes if _changes(node)}
-
-
-def _inner(code: CodeType) -> list[CodeType]:
-    """The code of all functions, classes and comprehensions within `code`."""
-    found = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return found + [deeper for inner in found for deeper in _inner(inner)]
-
-
-def _changes(node: ast.AST) -> bool:
-    """Whether `node` stores into a part of a thing, or is a method called for its effect."""
-    if isinstance(node, ast.Expr):
-        return isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute)
-    return isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store)
-
-
-def _root(node: ast.AST) -> str:
-    """The name `x` that an expression like `x.a[0].f()` begins with; empty if it begins otherwise."""
-    while not isinstance(node, ast.Name):
-        node = getattr(node, "value", None) or getattr(node, "func", None)
-        if node is None:
-            return ""
-    return node.id

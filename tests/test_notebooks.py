@@ -9,6 +9,7 @@ import course
 import nbformat
 import pytest
 
+from tools.cells import SETUP
 from tools.run_notebooks import normalise
 
 COURSE = Path(__file__).parents[1]
@@ -93,7 +94,7 @@ def test_it_begins_with_title_badge_and_the_setup_that_all_share(name):
     title, setup = course.load(name).cells[:2]
     assert title.source.startswith(f"# {name[:2]} · ")
     assert f"/blob/main/notebooks/{name}.ipynb)" in title.source
-    assert setup.source.startswith(course.SETUP)
+    assert setup.source.startswith(SETUP)
     assert setup.source == course.sources(NAMES[0])[0]
 
 

@@ -1,0 +1,342 @@
+"""Grade one notebook, in a process of its own: `python -m tools.grade_one SUBMISSION RESULT` (see `tools.grade`).
+
+Only the code that the answers need is run, exercise by exercise, in a kernel that `tools.sandbox` starts; tests come
+from notebooks/, never from the submission. So it does not matter what became of them or of nbgrader's marks on the way.
+"""
+
+import argparse
+import json
+import os
+import queue
+import re
+import secrets
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
+from jupyter_client import KernelManager
+from jupyter_client.kernelspec import KernelSpecManager
+from nbformat import NotebookNode
+
+from tools.cells import HIDDEN, Exercise, dependencies, exercises
+
+COURSE = Path(__file__).parents[1]
+TOOLS = Path(__file__).parent
+MOST_OUTPUT = 100_000  # characters that are kept of what a cell prints
+
+
+@dataclass
+class Grade:
+    """What became of one exercise. `score` None: a person has to decide."""
+
+    title: str
+    points: int
+    score: float | None
+    message: str
+    answer: str = ""
+    rubric: str = ""
+
+
+@dataclass
+class Result:
+    """All that is known about one submitted notebook."""
+
+    notebook: str = ""
+    grades: list[Grade] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+    confined: bool = True
+    seconds: float = 0.0
+
+
+class Assignment:
+    """A notebook of the course and its hand-out."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.stem
+        self.source = nbformat.read(path, as_version=4)
+        self.handout = nbformat.read(path.parent / "practice" / path.name, as_version=4)
+        self.exercises = exercises(self.source)
+        code = [cell.source for cell in self.handout.cells if cell.cell_type == "code"]
+        self.given = {plain(source) for source in code}
+        self.imports = next(source for source in code if "from utils.checks import" in source)
+
+    def likeness(self, submission: NotebookNode) -> float:
+        """How much of the hand-out's code and marks the submission has, from 0 to 1."""
+        found = "\n".join(cell.source for cell in submission.cells)
+        marks = {cell.metadata.get("nbgrader", {}).get("grade_id") for cell in submission.cells}
+        signs = [e.grade_id in marks or bool(e.name and defining(found, e.name)) for e in self.exercises]
+        kept = self.given & {plain(cell.source) for cell in submission.cells}
+        return (sum(signs) / len(signs) + len(kept) / len(self.given)) / 2
+
+
+def plain(source: str) -> str:
+    """Source without the white space that editors change."""
+    return "\n".join(line.rstrip() for line in source.strip().splitlines())
+
+
+def defining(source: str, name: str) -> re.Match | None:
+    """Where the source of a cell gives a value to `name`, even in a cell with an error of syntax."""
+    return re.search(rf"^(?:def|class|async def) +{name}\b|^{name} *(?::[^=]*)?=[^=]", source, re.MULTILINE)
+
+
+def python(source: str) -> str:
+    """The source without what only notebooks understand; empty if it can't be compiled."""
+    try:
+        source = TransformerManager().transform_cell(source)
+        compile(source, "cell", "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ""
+    return source
+
+
+class Kernel:
+    """A confined kernel that has run a notebook's imports and then our guard."""
+
+    def __init__(self, home: Path, imports: str, seed: str, seconds: float) -> None:
+        self.seconds = seconds
+        self.guard = f"_{secrets.token_hex(8)}"
+        argv = [sys.executable, "-I", str(TOOLS / "sandbox.py"), "{connection_file}"]
+        spec = home / "kernels" / "sandbox"
+        spec.mkdir(parents=True, exist_ok=True)
+        kernel = {"argv": argv, "display_name": "sandbox", "language": "python"}
+        (spec / "kernel.json").write_text(json.dumps(kernel))
+        finder = KernelSpecManager(kernel_dirs=[str(home / "kernels")])
+        self.manager = KernelManager(
+            kernel_name="sandbox", kernel_spec_manager=finder, connection_file=str(home / "connection.json")
+        )
+        environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(home), "TMPDIR": str(home)}
+        environment |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "VAE_DIGITS": "embedded", "TQDM_DISABLE": "1"}
+        environment |= {"VAE_COURSE_SEED": seed, "CUDA_VISIBLE_DEVICES": ""}
+        self.manager.start_kernel(env=environment, cwd=str(home))
+        self.client = self.manager.blocking_client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=120)
+        for code in (imports, (TOOLS / "guard.py").read_text(encoding="utf-8"), f"{self.guard} = guard()\ndel guard"):
+            error, _ = self.run(code)
+            if error:
+                raise RuntimeError(f"the grader's own code failed: {error}")
+        _, said = self.run("import os\nprint(os.environ.pop('SANDBOX_CONFINED'))\ndel os")
+        self.confined = said.strip() == "1"
+
+    def run(self, code: str) -> tuple[str, str]:
+        """Run `code`; returns its error, "" for none, and what it printed. Ends the kernel when it takes too long."""
+        asked, end, said = self.client.execute(code, allow_stdin=False), time.monotonic() + self.seconds, ""
+        error = ""
+        while True:
+            try:
+                message = self.client.get_iopub_msg(timeout=1)
+            except queue.Empty:
+                if not self.manager.is_alive():
+                    return "The kernel died: out of memory, or the code ended the process.", said
+                message = None
+            if time.monotonic() > end:
+                self.close()
+                return f"Stopped after {self.seconds:.0f} seconds: an infinite loop?", said
+            if message is None or message["parent_header"].get("msg_id") != asked:
+                continue
+            content = message["content"]
+            if message["msg_type"] == "stream" and len(said) < MOST_OUTPUT:
+                said += content["text"]
+            elif message["msg_type"] == "error":
+                error = f"{content['ename']}: {content['evalue']}"[:2000]
+            elif message["msg_type"] == "status" and content["execution_state"] == "idle":
+                return error, said
+
+    def alive(self) -> bool:
+        """Whether it can run another cell."""
+        return self.manager.is_alive()
+
+    def close(self) -> None:
+        """End it, whatever it is doing."""
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+class Grader:
+    """Grades the exercises of one submission one after the other, in one kernel as long as that lives."""
+
+    def __init__(self, assignment: Assignment, submission: NotebookNode, seed: str, seconds: float) -> None:
+        self.assignment, self.seed, self.seconds = assignment, seed, seconds
+        self.result = Result(assignment.name)
+        self.markdown = [cell for cell in submission.cells if cell.cell_type == "markdown"]
+        self.tests = {plain(assignment.handout.cells[e.test].source): e for e in assignment.exercises if e.name}
+        self.code = [cell for cell in submission.cells if cell.cell_type == "code"]
+        self.home = Path(tempfile.mkdtemp(prefix="grade-"))
+        self.kernel: Kernel | None = None
+        self.done: set[int] = set()
+        self.edited: list[str] = []
+
+    def flag(self, exercise: Exercise, text: str) -> None:
+        """Note for the instructor."""
+        self.result.flags.append(f"{exercise.title}: {text}")
+
+    def grade(self) -> Result:
+        """Grade all that can be graded without a person."""
+        try:
+            for exercise in self.assignment.exercises:
+                self.result.grades.append(self.exercise(exercise) if exercise.name else self.question(exercise))
+        finally:
+            if self.kernel:
+                self.kernel.close()
+        if self.edited:
+            self.result.flags.append(f"checks deleted or edited, the originals were run: {', '.join(self.edited)}")
+        return self.result
+
+    def question(self, exercise: Exercise) -> Grade:
+        """Find the text that answers a question."""
+        given, source = (
+            notebook.cells[exercise.answer].source for notebook in (self.assignment.handout, self.assignment.source)
+        )
+        marked = [
+            c.source for c in self.markdown if c.metadata.get("nbgrader", {}).get("grade_id") == exercise.grade_id
+        ]
+        texts = marked or self._after_heading(exercise)
+        texts = [text for text in dict.fromkeys(texts) if plain(text) not in ("", plain(given))]
+        answer = "\n\n".join(texts)
+        rubric = re.sub(r"</?(details|summary)>", "", source)
+        if answer:
+            return Grade(exercise.title, exercise.points, None, "Read by a person.", answer, rubric)
+        if marked or self._after_heading(exercise):
+            return Grade(exercise.title, exercise.points, 0, "No answer was written.")
+        self.flag(exercise, "the cell for the answer is gone: look by hand")
+        return Grade(exercise.title, exercise.points, None, "No answer was found.", "", rubric)
+
+    def _after_heading(self, exercise: Exercise) -> list[str]:
+        """The texts between the question's heading and the next heading; for notebooks that lost nbgrader's marks."""
+        heading = f"### {' '.join(exercise.title.split()[:2])} ("
+        start = next((i for i, cell in enumerate(self.markdown) if heading in cell.source), None)
+        if start is None:
+            return []
+        texts = []
+        for cell in self.markdown[start + 1 :]:
+            if re.search(r"^#{1,3} ", cell.source, re.MULTILINE):
+                break
+            texts.append(cell.source)
+        return texts
+
+    def exercise(self, exercise: Exercise) -> Grade:
+        """Run what the answer needs, then the course's tests."""
+        stub = plain(self.assignment.handout.cells[exercise.answer].source)
+        binding = [i for i, cell in enumerate(self.code) if defining(cell.source, exercise.name)]
+        own = [i for i in binding if plain(self.code[i].source) not in self.assignment.given]
+        if not own:
+            if any(plain(self.code[i].source) == stub for i in binding):
+                return Grade(exercise.title, exercise.points, 0, "Not answered.")
+            self.flag(exercise, f"no cell defines {exercise.name}: look by hand")
+            return Grade(exercise.title, exercise.points, None, f"No cell defines {exercise.name}.")
+        if len({plain(self.code[i].source) for i in own}) > 1:
+            self.flag(exercise, f"{len(own)} cells define {exercise.name}; the last one was graded")
+        answer = own[-1]
+        source = self.code[answer].source
+        if not any(self._tests(i) == exercise.name for i in range(len(self.code))):
+            self.edited.append(exercise.title)
+        try:
+            compile(TransformerManager().transform_cell(source), "answer", "exec")
+        except (SyntaxError, ValueError) as error:
+            return Grade(exercise.title, exercise.points, 0, f"This is not Python: {error}", source)
+        score, message = self._run(exercise, answer)
+        return Grade(exercise.title, exercise.points, score, message, source)
+
+    def _tests(self, i: int) -> str:
+        """The name that a code cell tests, if it is one of the hand-out's tests; else an empty string."""
+        test = self.tests.get(plain(self.code[i].source))
+        return test.name if test else ""
+
+    def _run(self, exercise: Exercise, answer: int) -> tuple[float | None, str]:
+        """The points for the answer in the student's cell of that index, and the reason."""
+        stubs = {plain(self.assignment.handout.cells[e.answer].source) for e in self.assignment.exercises}
+        cells = [self.assignment.imports]  # by index: 0 the course's own imports, i + 1 the student's i-th cell
+        for i, cell in enumerate(self.code):
+            skipped = i != answer and (
+                plain(cell.source) in stubs
+                or cell.metadata.get("nbgrader", {}).get("grade_id", "").endswith("-test")
+                or bool(self._tests(i))
+                or defining(cell.source, exercise.name)
+            )
+            cells.append("" if skipped or plain(cell.source) == plain(self.assignment.imports) else python(cell.source))
+        test = next((i for i in range(len(self.code)) if self._tests(i) == exercise.name), answer)
+        last = max(test, answer) + 2
+        needed = dependencies([*cells[:last], exercise.name], [last])[:-1]
+        if self.kernel is None or not self.kernel.alive():
+            self.kernel, self.done = Kernel(self.home, self.assignment.imports, self.seed, self.seconds), {0}
+            self.result.confined = self.kernel.confined
+        for i in needed:
+            if i in self.done:
+                continue
+            error, _ = self.kernel.run(self.code[i - 1].source)
+            if not self.kernel.alive():
+                self.flag(exercise, error)
+                return 0, error
+            if error and i == answer + 1:
+                return 0, error
+            self.done.add(i)
+        return self._test(exercise)
+
+    def _test(self, exercise: Exercise) -> tuple[float | None, str]:
+        """The points that the course's tests give to what is in the kernel now, and the reason."""
+        source = self.assignment.source.cells[exercise.test].source
+        check, hidden = HIDDEN.sub("", source), HIDDEN.search(source)[1]
+        done = secrets.token_hex(8)
+        arguments = f"{exercise.name!r}, {exercise.name}, {self.assignment.imports!r}, {check!r}, {hidden!r}, {done!r}"
+        error, said = self.kernel.run(f"{self.kernel.guard}({arguments})")
+        error = re.sub(r"^(CheckFailed|AssertionError): ", "", error)
+        reports = re.findall(rf"^{done}(.*)$", said, re.MULTILINE)
+        replaced = sorted({name for report in reports for name in report.split()})
+        if not self.kernel.alive():
+            self.flag(exercise, error)
+            return 0, error
+        if replaced or len(reports) != 2:
+            why = f"replaces what the tests rely on: {', '.join(replaced)}" if replaced else "hides how the tests ended"
+            self.flag(exercise, f"{why}; look by hand")
+            return None, error or "A person will look at this."
+        if error.startswith("The instant check is content"):
+            self.flag(exercise, "passes the instant check but not the hidden test; look by hand")
+        return (0, error) if error else (exercise.points, "Correct.")
+
+
+def read(path: Path) -> NotebookNode:
+    """The notebook at `path`. Raises ValueError with a sentence on what is wrong with the file."""
+    text = path.read_bytes()
+    if not text.strip():
+        raise ValueError("the file is empty")
+    if len(text) > 50_000_000:
+        raise ValueError(f"the file has {len(text) / 1e6:.0f} MB")
+    try:
+        notebook = nbformat.reads(text.decode("utf-8-sig"), as_version=4)
+        nbformat.validator.normalize(notebook)
+        for cell in notebook.cells:
+            cell.source = "".join(cell.source)
+            cell.metadata = nbformat.from_dict(dict(cell.get("metadata", {})))
+    except Exception as error:  # whatever a file can contain
+        raise ValueError(f"not a notebook ({type(error).__name__}: {str(error)[:100]})") from None
+    return notebook
+
+
+def main() -> None:
+    """Grade the notebook named first and write the result, as JSON, to the file named second."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("submission", type=Path)
+    parser.add_argument("result", type=Path)
+    parser.add_argument("--seed", default="")
+    parser.add_argument("--seconds", type=float, default=60, help="that a cell may take")
+    arguments = parser.parse_args()
+    start = time.monotonic()
+    try:
+        submission = read(arguments.submission)
+        assignments = [Assignment(path) for path in sorted(COURSE.glob("notebooks/*.ipynb"))]
+        best = max(assignments, key=lambda assignment: assignment.likeness(submission))
+        if best.likeness(submission) < 0.05:
+            raise ValueError("this is no notebook of the course")
+        result = Grader(best, submission, arguments.seed, arguments.seconds).grade()
+    except ValueError as error:
+        result = Result(flags=[f"not graded: {error}"])
+    result.seconds = time.monotonic() - start
+    arguments.result.write_text(json.dumps(asdict(result)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

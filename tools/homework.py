@@ -1,0 +1,97 @@
+"""Make the hand-outs: `make homework`.
+
+The notebooks in notebooks/ hold the answers, marked for nbgrader. Without answers, hidden tests and outputs, each
+becomes notebooks/practice/NAME.ipynb, for learners, and homework/NAME.zip, for a class: that notebook, the part of
+`utils` it needs, and a short instruction.
+"""
+
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.preprocessors import CheckCellMetadata, ClearHiddenTests, ClearOutput, ClearSolutions, LockCells
+
+from tools.cells import exercises
+
+COURSE = Path(__file__).parents[1]
+SOURCES = sorted(COURSE.glob("notebooks/*.ipynb"))
+STUB = "# YOUR CODE HERE\nraise NotImplementedError"
+QUESTION_STUB = "*Write your answer here.*"
+PREPROCESSORS = [
+    ClearSolutions(code_stub={"python": STUB}, text_stub=QUESTION_STUB),
+    ClearHiddenTests(),
+    LockCells(),
+    ClearOutput(),
+    CheckCellMetadata(),
+]
+INSTRUCTION = """{title}
+
+1. Unpack this folder and open {name}.ipynb in JupyterLab (the course's README tells how to install it). Or open
+   https://colab.research.google.com, choose "Upload" and give it {name}.ipynb: its first cell fetches the rest.
+2. Work from top to bottom. Where an exercise says so, put your code in place of
+
+       # YOUR CODE HERE
+       raise NotImplementedError
+
+   and keep the names of functions and arguments. Answers to questions go where it says "Write your answer here".
+3. Run the cell after each exercise. It says "Correct", or what is wrong and where to look.
+4. Before you hand in: "Restart kernel and run all cells". Cells that need an answer you have not written will fail;
+   run the rest one by one.
+5. Hand in the one file {name}.ipynb. You may add cells. Please do not delete cells or edit the checks.
+"""
+
+
+def handout(source: NotebookNode) -> NotebookNode:
+    """The notebook as students get it. Raises nbgrader's ValidationError or RuntimeError when a mark is wrong."""
+    notebook, resources = nbformat.from_dict(source), {}
+    for preprocessor in PREPROCESSORS:
+        notebook, resources = preprocessor.preprocess(notebook, resources)
+    notebook.metadata.pop("celltoolbar", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("tags", None)
+        cell.source = cell.source.replace("/blob/main/notebooks/", "/blob/main/notebooks/practice/")
+    return notebook
+
+
+def parts(source: NotebookNode) -> Iterator[Path]:
+    """The files of `utils` that a hand-out needs: all, but of the checks only its own."""
+    code = "\n".join(cell.source for cell in source.cells if cell.cell_type == "code")
+    own = re.search(r"from utils\.checks import (\w+)", code)[1]
+    checks = {COURSE / "utils" / "checks" / f"{name}.py" for name in ("__init__", "common", own)}
+    for path in sorted(COURSE.glob("utils/**/*")):
+        if path.suffix in (".py", ".npz") and (path.parent.name != "checks" or path in checks):
+            yield path
+
+
+def pack(name: str, source: NotebookNode, notebook: str, path: Path) -> None:
+    """Write the hand-out `notebook` with what it needs to the zip file `path`."""
+    title = source.cells[0].source.splitlines()[0].removeprefix("# ")
+    partial = path.with_suffix(".partial")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{name}/{name}.ipynb", notebook)
+        archive.writestr(f"{name}/README.txt", INSTRUCTION.format(title=title, name=name))
+        for file in parts(source):
+            archive.write(file, f"{name}/{file.relative_to(COURSE).as_posix()}")
+    partial.replace(path)
+
+
+def main() -> None:
+    """Write notebooks/practice/ and homework/."""
+    practice, homework = COURSE / "notebooks" / "practice", COURSE / "homework"
+    practice.mkdir(exist_ok=True)
+    homework.mkdir(exist_ok=True)
+    for path in SOURCES:
+        source = nbformat.read(path, as_version=4)
+        notebook = nbformat.writes(handout(source)) + "\n"
+        (practice / path.name).write_text(notebook, encoding="utf-8")
+        pack(path.stem, source, notebook, homework / f"{path.stem}.zip")
+        points = {exercise.title: exercise.points for exercise in exercises(source)}
+        print(f"homework/{path.stem}.zip  {sum(points.values())} points: ", end="")
+        print(", ".join(f"{title} {n}" for title, n in points.items()))
+
+
+if __name__ == "__main__":
+    main()
