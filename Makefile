@@ -17,6 +17,12 @@ test: $(READY) ## check style, run every test, and every notebook as a test
 run: $(READY) ## run all notebooks again and store what they print and draw
 	$(PY) tools/run_notebooks.py $(ARGS)
 
+homework: $(READY) ## write the hand-outs: homework/NAME.zip for a class, notebooks/practice/ for learners
+	$(PY) -m tools.homework
+
+grade: $(READY) ## grade a folder of submissions into graded/: make grade SUBMISSIONS=folder SEED=word
+	$(PY) -m tools.grade "$(SUBMISSIONS)" --seed "$(SEED)" $(ARGS)
+
 format: $(READY) ## bring code and notebooks into the one style
 	$(PY) -m ruff check --fix --exit-zero --quiet
 	$(PY) -m ruff format
@@ -29,7 +35,7 @@ digits: $(READY) ## make utils/digits.npz again (needs npm and the network)
 
 lock: $(READY) ## pin every package that pyproject.toml leads to (newest versions: ARGS=--upgrade)
 	$(PY) -m pip install --quiet uv
-	$(PY) -m uv pip compile --quiet --universal --extra test --no-annotate --custom-compile-command "make lock" \
+	$(PY) -m uv pip compile --quiet --universal --extra test --extra homework --no-annotate --custom-compile-command "make lock" \
 		--output-file constraints.txt $(ARGS) pyproject.toml
 
 clean: ## remove the environment and everything else that can be made again
@@ -43,7 +49,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "$(PYTHON) lacks its module venv; on Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
 	@test -e $@ || $(PYTHON) -m venv --clear .venv
 	@rm -f $@
-	$(PY) -m pip install --constraint constraints.txt --editable ".[test]"
+	$(PY) -m pip install --constraint constraints.txt --editable ".[test,homework]"
 	@touch $@
 
-.PHONY: help lab test run format publish digits lock clean
+.PHONY: help lab test run homework grade format publish digits lock clean

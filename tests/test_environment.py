@@ -24,7 +24,8 @@ LOCK = [
     if not line.startswith("#")
 ]
 HERE = {canonicalize_name(pin.name): pin for pin in LOCK if pin.marker is None or pin.marker.evaluate()}
-DIRECT = [Requirement(line) for line in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]]
+EXTRAS = PROJECT["optional-dependencies"]
+DIRECT = [Requirement(line) for line in [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["homework"]]]
 
 
 def pinned(requirement: Requirement) -> str:
@@ -81,7 +82,7 @@ def test_the_workflow_uses_the_readme_s_commands_and_pinned_actions():
     assert commands == [
         "make test",
         "python -m venv .venv",
-        r".venv\Scripts\pip install -c constraints.txt -e .[test]",
+        r".venv\Scripts\pip install -c constraints.txt -e .[test,homework]",
         r".venv\Scripts\python -m pytest",
     ]
 
@@ -98,7 +99,7 @@ case "$*" in
 esac
 """
 SHELL = {"PATH": os.environ["PATH"]}  # and nothing that an outer make, running these tests, hands down
-INSTALL = "-m pip install --constraint constraints.txt --editable .[test]"
+INSTALL = "-m pip install --constraint constraints.txt --editable .[test,homework]"
 TEST = ["-m ruff check", "-m ruff format --check", "-m pytest -n 2 --dist loadfile"]
 
 

@@ -247,7 +247,7 @@ def key(submission: Submission, seed: str) -> str:
 def main() -> int:
     """Grade the folder named on the command line."""
     parser = argparse.ArgumentParser(description="Grade a folder of submissions.")
-    parser.add_argument("submissions", type=Path)
+    parser.add_argument("submissions", type=lambda text: Path(text or "?"), help="folder")
     parser.add_argument("--out", type=Path, default=COURSE / "graded")
     parser.add_argument("--seed", default="", help="of the numbers in hidden tests, any word; another for each course")
     parser.add_argument("--seconds", type=float, default=60, help="that one cell may take")

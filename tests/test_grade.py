@@ -1,0 +1,421 @@
+"""A mock class hands in right, wrong, mangled and hostile notebooks; all get their due, none harms another."""
+
+import csv
+import html
+import io
+import os
+import re
+import subprocess
+import sys
+import zipfile
+
+import course
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell
+from test_homework import answers_put_back
+
+from tools import grade
+from tools.cells import exercises
+from tools.grade_one import python
+
+N1, N2, N3, N4 = "01_autoencoder", "02_probability_and_elbo", "03_reparameterization", "04_vae"
+KL = "    return 0.5 * (mu**2 + logvar.exp() - logvar - 1).sum(-1)"
+SECONDS = 20
+CLASS = {}  # student: what builds the notebook, or the bytes, that the student hands in
+
+
+def student(name):
+    """Enrol what the function returns, under the student's name."""
+
+    def enrol(build):
+        CLASS[name] = build
+        return build
+
+    return enrol
+
+
+def answered(name, **replaced):
+    """Our answers, but for the functions named: their whole cell is replaced."""
+    notebook = answers_put_back(name)
+    for exercise in exercises(course.load(f"practice/{name}")):
+        if exercise.name in replaced:
+            notebook.cells[exercise.answer].source = replaced[exercise.name]
+    return notebook
+
+
+def kl(body, before=""):
+    """Notebook 02 with another `gaussian_kl`."""
+    return answered(N2, gaussian_kl=f"{before}def gaussian_kl(mu, logvar):\n{body}\n")
+
+
+def cell_of(notebook, name):
+    """Index of the cell that defines `name`."""
+    (found,) = [i for i, cell in enumerate(notebook.cells) if f"def {name}(" in cell.source]
+    return found
+
+
+def without_marks(notebook):
+    for cell in notebook.cells:
+        cell.metadata.pop("nbgrader", None)
+    return notebook
+
+
+for name in (N1, N2, N3, N4):
+    student(f"Right {name}")(lambda name=name: answers_put_back(name))
+    student(f"Empty {name}")(lambda name=name: course.load(f"practice/{name}"))
+
+student("Marks lost")(lambda: without_marks(answers_put_back(N4)))
+
+
+@student("José Núñez Colab")
+def as_colab_saves():
+    notebook = without_marks(answers_put_back(N3))
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"c{i}"
+        cell.metadata = {"id": f"c{i}", "outputId": "0"} if cell.cell_type == "code" else {"id": f"c{i}"}
+        cell.source = cell.source.rstrip() + "\n"
+    notebook.metadata = {"colab": {"provenance": [], "gpuType": "T4"}, "accelerator": "GPU"}
+    return notebook
+
+
+@student("Cells twice")
+def duplicated():
+    notebook = answers_put_back(N2)
+    notebook.cells = [copy for cell in notebook.cells for copy in (cell, nbformat.from_dict(cell))]
+    return notebook
+
+
+@student("Tests gone")
+def deleted_tests():
+    notebook = answers_put_back(N1)
+    notebook.cells = [c for c in notebook.cells if not c.metadata.get("nbgrader", {}).get("locked")]
+    return notebook
+
+
+@student("Tests weakened")
+def edited_tests():
+    notebook = kl("    return 0 * mu.sum(-1)")
+    for cell in notebook.cells:
+        if "check.gaussian_kl(" in cell.source:
+            cell.source = "print('Correct.')"
+    return notebook
+
+
+@student("Answer in a new cell")
+def beside_the_stub():
+    notebook = answers_put_back(N2)
+    i = cell_of(notebook, "gaussian_kl")
+    answer, notebook.cells[i].source = notebook.cells[i].source, course.load(f"practice/{N2}").cells[i].source
+    notebook.cells.insert(i + 1, new_code_cell(answer))
+    return notebook
+
+
+@student("Helpers around")
+def helper_cells():
+    notebook = kl("    return HALF * price(mu, logvar).sum(-1)")
+    i = cell_of(notebook, "gaussian_kl")
+    notebook.cells.insert(i, new_code_cell("HALF = 0.5\n%matplotlib inline"))
+    notebook.cells.insert(
+        i + 2, new_code_cell("def price(m, l):\n    return np.square(m) + l.exp() - l - 1\nimport numpy as np")
+    )
+    return notebook
+
+
+student("Other words")(
+    lambda: kl("    q = Normal(mu, logvar.exp().sqrt())\n    return kl_divergence(q, Normal(0, 1)).sum(-1)")
+)
+student("Half missing")(lambda: kl("    return (mu**2 + logvar.exp() - logvar - 1).sum(-1)"))
+student("Mean for sum")(lambda: kl("    return 0.5 * (mu**2 + logvar.exp() - logvar - 1).mean(-1)"))
+student("Sign flipped")(lambda: kl("    return -0.5 * (mu**2 + logvar.exp() - logvar - 1).sum(-1)"))
+student("Syntax")(lambda: kl("    return 0.5 * (mu**2"))
+student("Endless")(lambda: kl("    while True:\n        pass"))
+student("Endless, stubborn")(
+    lambda: kl("    while True:\n        try:\n            input()\n        except BaseException:\n            pass")
+)
+student("Exits")(lambda: kl("    import os\n    os._exit(0)"))
+student("Eats memory")(lambda: kl("    hog = [torch.ones(2**28) for _ in range(100)]\n" + KL))
+student("Fills the disk")(
+    lambda: kl(
+        "    with open('big', 'wb') as file:\n        for _ in range(300):\n            file.write(bytes(2**20))\n" + KL
+    )
+)
+student("Talks without end")(lambda: kl("    while True:\n        print('la' * 10000)"))
+student("Swaps allclose")(lambda: kl("    return mu.sum(-1)", before="torch.allclose = lambda *a, **k: True\n"))
+student("Swaps the check")(
+    lambda: kl("    return mu.sum(-1)", before="check.gaussian_kl = print\ncheck.require = print\n")
+)
+student("Swaps code")(lambda: kl(KL, before="check.require.__code__ = (lambda condition, message: None).__code__\n"))
+student("Looks at the check only")(
+    lambda: kl(
+        "    import inspect\n    seen = any('utils' in f.filename for f in inspect.stack())\n"
+        f"    if not seen:\n        return mu.sum(-1)\n{KL}"
+    )
+)
+SPY = """import glob, os
+def look():
+    seen = [os.environ.get("INSTRUCTOR_SECRET", "")]
+    for path in PATHS:
+        try:
+            seen.append(open(path).read()[:50])
+        except OSError:
+            pass
+    return "".join(seen)
+"""
+
+
+@student("Spies")
+def reads_what_is_not_theirs():
+    paths = [str(course.NOTEBOOKS / f"{N2}.ipynb"), str(course.NOTEBOOKS.parent / "tools" / "guard.py"), "SUBMISSIONS"]
+    spy = SPY.replace("PATHS", repr(paths)) + "assert not look(), f'I see {look()}'\n"
+    return kl(KL, before=spy)
+
+
+student("Renamed function")(lambda: answered(N2, gaussian_kl=f"def my_kl(mu, logvar):\n{KL}"))
+student("Empty file")(lambda: b"")
+student("Broken file")(lambda: b'{"cells": [')
+student("Other course")(lambda: nbformat.v4.new_notebook(cells=[new_code_cell("print('hello')")]))
+
+
+@student("Question without a mark")
+def unmarked_question():
+    notebook = without_marks(course.load(f"practice/{N2}"))
+    i = next(i for i, cell in enumerate(notebook.cells) if "### Question 2.2" in cell.source)
+    notebook.cells[i + 1] = new_markdown_cell("My answer: the gap, it depends on θ.")
+    return notebook
+
+
+def serialised(build):
+    made = build()
+    return made if isinstance(made, bytes) else nbformat.writes(made).encode()
+
+
+def hand_in(folder):
+    """Write the class's work as learning platforms export it; returns the folder."""
+    folder.mkdir()
+    for i, (name, build) in enumerate(CLASS.items()):
+        content = serialised(build)
+        if i % 4 == 0:  # Moodle
+            (folder / f"{name}_{1000 + i}_assignsubmission_file_").mkdir()
+            (folder / f"{name}_{1000 + i}_assignsubmission_file_" / "my homework (1).ipynb").write_bytes(content)
+        elif i % 4 == 1:  # Canvas
+            (folder / f"{name}_{i}_{7000 + i}_homework-1.ipynb").write_bytes(content)
+        elif i % 4 == 2:
+            with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
+                archive.writestr("homework/notebook.ipynb", content)
+                archive.writestr("__MACOSX/homework/._notebook.ipynb", b"x")
+        else:
+            (folder / f"{name}.ipynb").write_bytes(content)
+    (folder / "Only an essay").mkdir()
+    (folder / "Only an essay" / "essay.pdf").write_bytes(b"%PDF")
+    return folder
+
+
+def run_grader(submissions, out, *more):
+    return subprocess.run(
+        [sys.executable, "-m", "tools.grade", submissions, "--out", out, "--seconds", str(SECONDS), *more],
+        cwd=course.NOTEBOOKS.parent,
+        env=os.environ | {"INSTRUCTOR_SECRET": "the password"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory):
+    """The folder with the grades of the whole class."""
+    folder = tmp_path_factory.mktemp("class")
+    run = run_grader(hand_in(folder / "submissions"), folder / "graded", "--seed", "autumn")
+    assert run.returncode == 0, run.stderr
+    (folder / "said").write_text(run.stdout, encoding="utf-8")
+    return folder
+
+
+def table(graded):
+    text = (graded / "graded" / "grades.csv").read_text(encoding="utf-8-sig")
+    return {row["student"]: row for row in csv.DictReader(io.StringIO(text))}
+
+
+def points(row, exercise):
+    return next(value for title, value in row.items() if title.startswith(exercise))
+
+
+def feedback(graded, name):
+    text = (graded / "graded" / "feedback" / f"{name}.html").read_text(encoding="utf-8")
+    return html.unescape(text)
+
+
+def test_the_class_is_large_and_nobody_is_missing(graded):
+    assert len(CLASS) >= 30
+    assert set(table(graded)) == {*CLASS, "Only an essay"}
+
+
+FULL = {N1: ("80", "20"), N2: ("70", "30"), N3: ("85", "15"), N4: ("85", "15")}
+HONEST = [
+    "Marks lost",
+    "José Núñez Colab",
+    "Cells twice",
+    "Tests gone",
+    "Answer in a new cell",
+    "Helpers around",
+    "Other words",
+]
+
+
+@pytest.mark.parametrize("name", [*(f"Right {notebook}" for notebook in FULL), *HONEST])
+def test_right_work_gets_all_points_in_whatever_state_it_arrives(graded, name):
+    row = table(graded)[name]
+    assert (row["total"], row["to be read"]) == FULL[row["notebook"]], row["flags"]
+    assert "look by hand" not in row["flags"]
+
+
+@pytest.mark.parametrize("notebook", FULL)
+def test_the_hand_out_as_given_gets_none(graded, notebook):
+    row = table(graded)[f"Empty {notebook}"]
+    assert (row["notebook"], row["total"], row["to be read"], row["flags"]) == (notebook, "0", "0", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    {
+        "Half missing": "1/2",
+        "Mean for sum": "average|mean",
+        "Sign flipped": "sign|negative",
+        "Syntax": "not Python",
+        "Endless": "Stopped after 20 seconds",
+        "Endless, stubborn": "Stopped after 20 seconds|input|raw_input",
+        "Exits": "kernel died",
+        "Eats memory": "memory|kernel died",
+        "Fills the disk": "File too large|too large",
+        "Talks without end": "Stopped after 20 seconds|kernel died",
+        "Tests weakened": "KL",
+    }.items(),
+)
+def test_wrong_and_hostile_work_costs_its_own_exercise_only_and_hears_why(graded, name, cause):
+    row = table(graded)[name]
+    assert points(row, "Exercise 2.3") == "0"
+    rest = [points(row, f"Exercise 2.{i}") for i in (1, 2, 5)]
+    assert rest == ["15", "10", "15"]
+    section = re.search(r"<h3>Exercise 2\.3.*?(?=<h3>)", feedback(graded, name), re.DOTALL)[0]
+    assert re.search(cause, section), section
+
+
+@pytest.mark.parametrize("name", ["Endless", "Exits", "Talks without end"])
+def test_what_ended_a_kernel_is_flagged(graded, name):
+    assert "Exercise 2.3 gaussian_kl: " in table(graded)[name]["flags"]
+
+
+@pytest.mark.parametrize(
+    ("name", "noticed"),
+    {
+        "Swaps allclose": "torch.allclose",
+        "Swaps the check": "probability_and_elbo.gaussian_kl",
+        "Swaps code": "common.require",
+    }.items(),
+)
+def test_replaced_functions_are_noticed_and_a_person_decides(graded, name, noticed):
+    row = table(graded)[name]
+    assert noticed in row["flags"]
+    assert points(row, "Exercise 2.3") == ""
+
+
+def test_an_answer_that_only_pleases_the_check_fails_the_hidden_test(graded):
+    row = table(graded)["Looks at the check only"]
+    assert points(row, "Exercise 2.3") == "0"
+    assert "not the hidden test" in row["flags"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems can't confine a process like this")
+def test_student_code_sees_no_secret_no_answer_and_no_tool(graded):
+    if "student code could read" in (graded / "said").read_text(encoding="utf-8"):
+        pytest.skip("this Linux has no Landlock")
+    assert points(table(graded)["Spies"], "Exercise 2.3") == "15"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    {
+        "Empty file": "the file is empty",
+        "Broken file": "not a notebook",
+        "Other course": "no notebook of the course",
+        "Only an essay": "only essay.pdf",
+        "Renamed function": "no cell defines gaussian_kl: look by hand",
+    }.items(),
+)
+def test_what_cannot_be_graded_is_left_to_a_person(graded, name, why):
+    row = table(graded)[name]
+    assert why in row["flags"]
+    assert points(row, "Exercise 2.3") == ""
+    assert why.split(":")[0] in feedback(graded, name) or name == "Renamed function"
+
+
+def test_a_question_is_found_without_marks_and_waits_for_a_person(graded):
+    row = table(graded)["Question without a mark"]
+    assert [points(row, f"Question 2.{i}") for i in (1, 2, 3)] == ["0", "", "0"]
+    assert row["to be read"] == "10"
+    assert "it depends on θ" in feedback(graded, "Question without a mark")
+
+
+def test_feedback_reads_offline_and_shows_no_rubric_before_a_person_has_graded(graded):
+    page = feedback(graded, f"Right {N2}")
+    assert "http" not in page
+    assert "<script" not in page
+    assert "earns points" not in page
+
+
+def test_a_second_run_is_quick_and_keeps_what_a_person_wrote(graded):
+    path = graded / "graded" / "grades.csv"
+    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+    for row in rows:
+        if row["student"] == f"Right {N2}":
+            row["Question 2.1"], row["Question 2.2"] = "7", "8,5"
+        if row["student"] == "Half missing":
+            row["Exercise 2.3 gaussian_kl"] = "3"
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    path.write_text(text.getvalue(), encoding="utf-8")
+    for _ in range(2):
+        run = run_grader(graded / "submissions", graded / "graded", "--seed", "autumn")
+        assert f"{len(CLASS) + 1} notebooks, {len(CLASS) + 1} of them graded before" in run.stdout
+    after = table(graded)
+    assert (after[f"Right {N2}"]["total"], after[f"Right {N2}"]["to be read"]) == ("85.5", "10")
+    assert points(after["Half missing"], "Exercise 2.3") == "3"
+    assert "earns points" in feedback(graded, f"Right {N2}")
+    assert after["Other words"]["total"] == "70"
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    run = run_grader(tmp_path / "nowhere", tmp_path / "out")
+    assert run.returncode == 2
+    assert "is no folder: make grade SUBMISSIONS=folder" in run.stderr
+    assert run_grader("", tmp_path / "out").returncode == 2
+
+
+def test_the_grader_s_own_failure_is_tried_again(tmp_path):
+    book = grade.Book(tmp_path)
+    book.add(
+        "key",
+        "Ada",
+        {"notebook": "", "grades": [], "flags": ["not graded: the grader itself stopped"], "confined": True},
+    )
+    assert grade.Book(tmp_path).results == {}
+    book.add("key", "Ada", {"notebook": N1, "grades": [], "flags": [], "confined": True, "seconds": 1.0})
+    assert grade.Book(tmp_path).results["key"]["student"] == "Ada"
+
+
+def test_a_zip_bomb_is_left_alone(tmp_path):
+    with zipfile.ZipFile(tmp_path / "Bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.ipynb", bytes(60_000_000))
+    (tmp_path / "Torn.zip").write_bytes(b"PK not really")
+    bomb, torn = grade.collect(tmp_path)
+    assert "more than 50 MB" in bomb.problem
+    assert "can't be read" in torn.problem
+
+
+@pytest.mark.parametrize("source", ["%matplotlib inline\nx = 1", "!ls\nx = 1"])
+def test_cells_with_magics_are_understood(source):
+    assert "x = 1" in python(source)
+    assert python("x = = 1") == ""

@@ -1,0 +1,154 @@
+"""Hand-outs: complete, worth 100 points each, without an answer in them, and solvable from the unpacked zip alone."""
+
+import json
+import re
+import subprocess
+import sys
+import zipfile
+
+import course
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbgrader.preprocessors import CheckCellMetadata
+
+from tools import homework
+from tools.cells import HIDDEN, SETUP, dependencies, exercises
+
+NAMES = [path.stem for path in homework.SOURCES]
+each_notebook = pytest.mark.parametrize("name", NAMES)
+SOLUTION = re.compile(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", re.DOTALL)
+IDIOMS = {"optimizer.zero_grad()", "loss.backward()", "optimizer.step()"}  # the exercise's text names these steps
+
+
+@pytest.fixture(scope="module")
+def zips(tmp_path_factory):
+    """The hand-outs' zip files, by the notebook's name."""
+    folder = tmp_path_factory.mktemp("homework")
+    for name in NAMES:
+        source = course.load(name)
+        homework.pack(name, source, nbformat.writes(homework.handout(source)), folder / f"{name}.zip")
+    return {name: folder / f"{name}.zip" for name in NAMES}
+
+
+def answers_put_back(name):
+    """The hand-out of a notebook with our answers in it."""
+    source, handout = course.load(name), course.load(f"practice/{name}")
+    for exercise in exercises(source):
+        handout.cells[exercise.answer].source = source.cells[exercise.answer].source
+    return handout
+
+
+@each_notebook
+def test_every_exercise_and_question_is_marked_and_they_add_up_to_100_points(name):
+    notebook = course.load(name)
+    CheckCellMetadata().preprocess(notebook, {})
+    graded = exercises(notebook)
+    assert sum(exercise.points for exercise in graded) == 100
+    told = re.findall(
+        r"^### (\w+ [\d.]+) \((\d+) points\)$", "\n".join(cell.source for cell in notebook.cells), re.MULTILINE
+    )
+    assert [(" ".join(e.title.split()[:2]), str(e.points)) for e in graded] == told
+    for exercise in graded:
+        answer, test = notebook.cells[exercise.answer], notebook.cells[exercise.test]
+        if exercise.name:
+            assert SOLUTION.search(answer.source)
+            assert HIDDEN.search(test.source)
+            assert f"({exercise.name})" in test.source
+        else:
+            assert re.search(r"^\* \d+ points?", answer.source, re.MULTILINE), "no rubric"
+
+
+@each_notebook
+def test_rubrics_give_the_points_of_their_question(name):
+    notebook = course.load(name)
+    for exercise in exercises(notebook):
+        if not exercise.name:
+            given = re.findall(
+                r"^\* (\d+) points?( each, up to (\d+))?", notebook.cells[exercise.answer].source, re.MULTILINE
+            )
+            assert sum(int(most or points) for points, _, most in given) == exercise.points
+
+
+@each_notebook
+def test_practice_versions_are_fresh(name):
+    expected = nbformat.writes(homework.handout(course.load(name))) + "\n"
+    stored = (course.NOTEBOOKS / "practice" / f"{name}.ipynb").read_text(encoding="utf-8")
+    assert stored == expected, "run `make homework`"
+
+
+@each_notebook
+def test_no_answer_leaks(name, zips):
+    """No line of an answer, of a model answer's text or of a hidden test stands in any file of the hand-out."""
+    source = course.load(name)
+    secret = [HIDDEN.search(source.cells[e.test].source)[1] for e in exercises(source) if e.name]
+    secret += [source.cells[e.answer].source for e in exercises(source) if not e.name]
+    secret += [answer for cell in source.cells for answer in SOLUTION.findall(cell.source)]
+    lines = {squeezed(line) for text in secret for line in text.splitlines()} - {squeezed(idiom) for idiom in IDIOMS}
+    lines = {line for line in lines if len(line) > 15}
+    assert len(lines) > 15
+    with zipfile.ZipFile(zips[name]) as archive:
+        for file in archive.namelist():
+            if file.endswith(".npz"):
+                continue
+            text = archive.read(file).decode("utf-8")
+            if file.endswith(".ipynb"):
+                handout = nbformat.reads(text, as_version=4)
+                assert all(not cell.get("outputs") for cell in handout.cells)
+                text = "\n".join(cell.source + json.dumps(cell.metadata) for cell in handout.cells)
+                assert "BEGIN" not in text
+            assert [line for line in lines if line in squeezed(text)] == [], file
+
+
+def squeezed(text):
+    return re.sub(r"\s+", "", text)
+
+
+@each_notebook
+def test_the_zip_holds_what_is_needed_and_no_other_notebook_s_checks(name, zips):
+    with zipfile.ZipFile(zips[name]) as archive:
+        files = {file.removeprefix(f"{name}/") for file in archive.namelist()}
+    assert {f"{name}.ipynb", "README.txt", "utils/data.py", "utils/digits.npz", "utils/__init__.py"} <= files
+    assert len([file for file in files if file.startswith("utils/checks/")]) == 3
+    assert not [file for file in files if file.startswith(("tests", "tools", "notebooks"))]
+
+
+def only_exercises(notebook):
+    """Cut a notebook down to its setup, its exercises with their tests, and what these need."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    tests = [i for i, cell in enumerate(code) if cell.metadata.get("nbgrader", {}).get("grade")]
+    chosen = [0, *dependencies([cell.source for cell in code], tests)]
+    assert code[0].source.startswith(SETUP)
+    notebook.cells = [code[i] for i in chosen]
+    return notebook, [i for i, cell in enumerate(notebook.cells) if cell.metadata.get("nbgrader", {}).get("grade")]
+
+
+@each_notebook
+def test_unpacked_it_fails_as_given_and_passes_with_the_answers_put_back(name, zips, tmp_path):
+    with zipfile.ZipFile(zips[name]) as archive:
+        archive.extractall(tmp_path)
+    where = {"metadata": {"path": tmp_path / name}}
+    origin = nbformat.v4.new_code_cell("import utils\nprint(utils.__file__)")
+
+    solved, _ = only_exercises(answers_put_back(name))
+    solved.cells.append(origin)
+    NotebookClient(solved, timeout=120, kernel_name="python3", resources=where).execute()
+    assert str(tmp_path) in solved.cells[-1].outputs[0].text
+    assert "Correct." in "".join(output.get("text", "") for cell in solved.cells for output in cell.outputs)
+
+    given, tests = only_exercises(course.load(f"practice/{name}"))
+    given.cells = given.cells[: tests[0] + 1]
+    with pytest.raises(CellExecutionError, match="NotImplementedError"):
+        NotebookClient(given, timeout=120, kernel_name="python3", resources=where).execute()
+
+
+def test_nbgrader_itself_takes_the_notebooks(tmp_path):
+    for name in NAMES:
+        (tmp_path / "source" / name).mkdir(parents=True)
+        nbformat.write(course.load(name), tmp_path / "source" / name / f"{name}.ipynb")
+    for name in NAMES[:1]:
+        command = [sys.executable, "-m", "nbgrader", "generate_assignment", name, "--create"]
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        assert (tmp_path / "release" / name / f"{name}.ipynb").is_file()
