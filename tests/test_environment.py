@@ -180,3 +180,9 @@ def test_lab_is_told_that_root_may_run_it_and_what_else_the_user_wants(make):
 
 def test_publish_needs_no_environment(make):
     assert make("publish", "REPO=ada/course") == (0, "", ["tools/publish.py ada/course"])
+
+
+def test_homework_and_grade_hand_on_what_they_are_told(make):
+    assert make("homework")[2][-1] == "-m tools.homework"
+    grade = make("grade", "SUBMISSIONS=my class", "SEED=autumn", "ARGS=--jobs 1")[2][-1]
+    assert grade == "-m tools.grade my class --seed autumn --jobs 1"

@@ -116,9 +116,7 @@ def helper_cells():
     notebook = kl("    return HALF * price(mu, logvar).sum(-1)")
     i = cell_of(notebook, "gaussian_kl")
     notebook.cells.insert(i, new_code_cell("HALF = 0.5\n%matplotlib inline"))
-    notebook.cells.insert(
-        i + 2, new_code_cell("def price(m, l):\n    return np.square(m) + l.exp() - l - 1\nimport numpy as np")
-    )
+    notebook.cells.insert(i + 2, new_code_cell("def price(m, l):\n    return torch.square(m) + l.exp() - l - 1"))
     return notebook
 
 
@@ -187,7 +185,7 @@ def unmarked_question():
 
 def serialised(build):
     made = build()
-    return made if isinstance(made, bytes) else nbformat.writes(made).encode()
+    return made if isinstance(made, bytes) else nbformat.v4.writes(made).encode()
 
 
 def hand_in(folder):
@@ -279,7 +277,7 @@ def test_the_hand_out_as_given_gets_none(graded, notebook):
 @pytest.mark.parametrize(
     ("name", "cause"),
     {
-        "Half missing": "1/2",
+        "Half missing": "½ in front is missing",
         "Mean for sum": "average|mean",
         "Sign flipped": "sign|negative",
         "Syntax": "not Python",
@@ -288,22 +286,22 @@ def test_the_hand_out_as_given_gets_none(graded, notebook):
         "Exits": "kernel died",
         "Eats memory": "memory|kernel died",
         "Fills the disk": "File too large|too large",
-        "Talks without end": "Stopped after 20 seconds|kernel died",
-        "Tests weakened": "KL",
+        "Talks without end": "Stopped after 20 seconds|kernel died|MemoryError",
+        "Tests weakened": "look at the term in mu",
     }.items(),
 )
 def test_wrong_and_hostile_work_costs_its_own_exercise_only_and_hears_why(graded, name, cause):
     row = table(graded)[name]
     assert points(row, "Exercise 2.3") == "0"
-    rest = [points(row, f"Exercise 2.{i}") for i in (1, 2, 5)]
-    assert rest == ["15", "10", "15"]
+    rest = [points(row, f"Exercise 2.{i}") for i in (1, 2, 4, 5)]
+    assert rest == ["15", "10", "15", "15"]  # 2.4 uses the answer to 2.3, and is graded with ours
     section = re.search(r"<h3>Exercise 2\.3.*?(?=<h3>)", feedback(graded, name), re.DOTALL)[0]
     assert re.search(cause, section), section
 
 
-@pytest.mark.parametrize("name", ["Endless", "Exits", "Talks without end"])
+@pytest.mark.parametrize("name", ["Endless", "Exits"])
 def test_what_ended_a_kernel_is_flagged(graded, name):
-    assert "Exercise 2.3 gaussian_kl: " in table(graded)[name]["flags"]
+    assert table(graded)[name]["flags"].count("gaussian_kl: ") == 1
 
 
 @pytest.mark.parametrize(

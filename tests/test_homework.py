@@ -1,10 +1,12 @@
 """Hand-outs: complete, worth 100 points each, without an answer in them, and solvable from the unpacked zip alone."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import course
 import nbformat
@@ -19,7 +21,14 @@ from tools.cells import HIDDEN, SETUP, dependencies, exercises
 NAMES = [path.stem for path in homework.SOURCES]
 each_notebook = pytest.mark.parametrize("name", NAMES)
 SOLUTION = re.compile(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", re.DOTALL)
-IDIOMS = {"optimizer.zero_grad()", "loss.backward()", "optimizer.step()"}  # the exercise's text names these steps
+NO_SECRETS = [  # what the exercises' own texts name
+    "optimizer.zero_grad()",
+    "loss.backward()",
+    "optimizer.step()",
+    "mu, logvar = model.encode(x)",
+    "logits = model.decode(z)",
+    "return by_mu, by_logvar",
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +42,10 @@ def zips(tmp_path_factory):
 
 
 def answers_put_back(name):
-    """The hand-out of a notebook with our answers in it."""
+    """The hand-out of a notebook with our code in it, and some words where a question is asked."""
     source, handout = course.load(name), course.load(f"practice/{name}")
     for exercise in exercises(source):
-        handout.cells[exercise.answer].source = source.cells[exercise.answer].source
+        handout.cells[exercise.answer].source = source.cells[exercise.answer].source if exercise.name else "I say so."
     return handout
 
 
@@ -85,8 +94,8 @@ def test_no_answer_leaks(name, zips):
     secret = [HIDDEN.search(source.cells[e.test].source)[1] for e in exercises(source) if e.name]
     secret += [source.cells[e.answer].source for e in exercises(source) if not e.name]
     secret += [answer for cell in source.cells for answer in SOLUTION.findall(cell.source)]
-    lines = {squeezed(line) for text in secret for line in text.splitlines()} - {squeezed(idiom) for idiom in IDIOMS}
-    lines = {line for line in lines if len(line) > 15}
+    lines = {squeezed(line) for text in secret for line in text.splitlines()}
+    lines = {line for line in lines if len(line) > 15} - {squeezed(line) for line in NO_SECRETS}
     assert len(lines) > 15
     with zipfile.ZipFile(zips[name]) as archive:
         for file in archive.namelist():
@@ -147,8 +156,9 @@ def test_nbgrader_itself_takes_the_notebooks(tmp_path):
     for name in NAMES:
         (tmp_path / "source" / name).mkdir(parents=True)
         nbformat.write(course.load(name), tmp_path / "source" / name / f"{name}.ipynb")
-    for name in NAMES[:1]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # nbgrader calls a program beside Python
+    for name in NAMES:
         command = [sys.executable, "-m", "nbgrader", "generate_assignment", name, "--create"]
-        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        run = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
         assert (tmp_path / "release" / name / f"{name}.ipynb").is_file()

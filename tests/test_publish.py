@@ -103,6 +103,6 @@ def test_every_notebook_has_both_places(path, tmp_path):
     (tmp_path / "notebooks" / path.name).write_text(text, encoding="utf-8")
     publish("ada/course", tmp_path)
     notebook = nbformat.read(tmp_path / "notebooks" / path.name, as_version=4)
-    link = f"https://colab.research.google.com/github/ada/course/blob/main/notebooks/{path.name}"
+    link = f"https://colab.research.google.com/github/ada/course/blob/main/{path.relative_to(COURSE).as_posix()}"
     assert link in notebook.cells[0].source
     assert 'REPOSITORY = "ada/course"' in notebook.cells[1].source

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.checks.common import correct, require
+from utils.checks.common import numbers as numbers
 
 
 def _generator() -> torch.Generator:

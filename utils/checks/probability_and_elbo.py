@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from utils.checks.common import correct, require
+from utils.checks.common import numbers as numbers
 
 LOG_2PI = math.log(2 * math.pi)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Exponential, Normal, Weibull
 
 from utils.checks.common import correct, require
+from utils.checks.common import numbers as numbers
 
 Pair = tuple[Tensor, Tensor]
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal
 
 from utils.checks.common import correct, require
+from utils.checks.common import numbers as numbers
 
 
 def _generator() -> torch.Generator:
@@ -241,31 +242,49 @@ def gaussian_recon(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
         x, x_hat = torch.rand(2, batch, pixels, generator=generator, dtype=torch.float64)
         value = answer(x_hat, x, variance)
         require(isinstance(value, Tensor) and value.ndim == 0, "return one number (a scalar tensor), nats per image")
-        constant = pixels / 2 * math.log(2 * math.pi * variance)
-        error = (x - x_hat).square().sum().item() / batch
-        right = 0.5 * error / variance + constant
+        perfect = answer(x, x, variance).item()
+        off = x.clone()
+        off[:, 0] += 1.0
+        cost = (answer(off, x, variance).item() - perfect) * variance  # of one pixel, off by 1: half a squared error
         named = {
-            "the factor 1/2 in front of the squared error is missing": error / variance + constant,
-            "the constant D/2 log(2 pi sigma^2) is missing": 0.5 * error / variance,
-            "the constant counts once; it belongs to each of the D pixels": 0.5 * error / variance + constant / pixels,
-            "log 2 pi is missing from the constant": 0.5 * error / variance + pixels / 2 * math.log(variance),
-            "you divide by sigma; the squared error is divided by sigma^2, which `variance` is": 0.5
-            * error
-            / math.sqrt(variance)
-            + constant,
-            "you square `variance`, but it is sigma^2 already": 0.5 * error / variance**2 + constant,
-            "you average over the pixels; sum over them, mean over the batch": right / pixels,
-            "you sum over the batch; take the mean over the images": right * batch,
-            "the sign is flipped: asked is minus the log-density": -right,
+            "the sign is flipped: asked is minus the log-density": -0.5,
+            "the factor 1/2 in front of the squared error is missing": 1.0,
+            "you divide by sigma; the squared error is divided by sigma^2, which `variance` is": math.sqrt(variance)
+            / 2,
+            "you square `variance`, but it is sigma^2 already": 0.5 / variance,
+            "you average over the pixels; sum over them, mean over the batch": 0.5 / pixels,
+            "you sum over the batch; take the mean over the images": 0.5 * batch,
         }
         for message, wrong in named.items():
-            require(not math.isclose(value.item(), wrong, rel_tol=1e-9), message)
+            require(not math.isclose(cost, wrong, rel_tol=1e-6), message)
         require(
-            math.isclose(value.item(), right, rel_tol=1e-9),
-            f"for sigma^2 = {variance} and {pixels} pixels you get {value.item():.4f} nats, expected {right:.4f}",
+            math.isclose(cost, 0.5, rel_tol=1e-6),
+            f"one pixel off by 1 must cost 1/2 over sigma^2; for {variance} it costs {cost / variance:.4g} nats",
         )
+        _check_constant(answer, perfect, pixels, variance)
     require(answer(x_hat.requires_grad_(), x, 0.5).requires_grad, "no gradient reaches x_hat")
     correct("gaussian_recon: half the squared error over sigma^2, and the constant for every pixel.")
+
+
+def _check_constant(answer: Callable, perfect: float, pixels: int, variance: float) -> None:
+    """Check what a perfect reconstruction costs: the density of one pixel must have the integral 1."""
+    pixel = torch.zeros(1, 1, dtype=torch.float64)
+    require(perfect != 0, "the constant D/2 log(2 pi sigma^2) is missing")
+    one = answer(pixel, pixel, variance).item()
+    require(
+        not math.isclose(perfect, one),
+        "the constant counts once; it belongs to each of the D pixels (mind their number)",
+    )
+    require(
+        abs(answer(pixel, pixel, 1.0)) > 1e-9, "log 2 pi is missing from the constant: for sigma = 1 it is not zero"
+    )
+    step = math.sqrt(variance) / 20
+    density = [math.exp(-answer(pixel + step * i, pixel, variance)) for i in range(-200, 201)]
+    require(
+        math.isclose(step * sum(density), 1.0, rel_tol=1e-6),
+        f"exp(-recon) of one pixel must have the integral 1 and has {step * sum(density):.4g}: look at the constant",
+    )
+    require(math.isclose(perfect, pixels * one, rel_tol=1e-9), "the constant must grow with the number of pixels")
 
 
 class _Line(nn.Module):
