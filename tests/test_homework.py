@@ -21,13 +21,15 @@ from tools.cells import HIDDEN, SETUP, dependencies, exercises
 NAMES = [path.stem for path in homework.SOURCES]
 each_notebook = pytest.mark.parametrize("name", NAMES)
 SOLUTION = re.compile(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", re.DOTALL)
-NO_SECRETS = [  # what the exercises' own texts name
+NO_SECRETS = [  # what the exercises' own texts name, and what everybody writes
     "optimizer.zero_grad()",
     "loss.backward()",
     "optimizer.step()",
     "mu, logvar = model.encode(x)",
     "logits = model.decode(z)",
     "return by_mu, by_logvar",
+    "return loss.detach()",
+    "with torch.random.fork_rng():",
 ]
 
 
