@@ -417,3 +417,17 @@ def test_a_zip_bomb_is_left_alone(tmp_path):
 def test_cells_with_magics_are_understood(source):
     assert "x = 1" in python(source)
     assert python("x = = 1") == ""
+
+
+def test_two_students_of_one_name_stay_two_and_two_files_of_one_student_are_flagged(tmp_path):
+    (tmp_path / "in").mkdir()
+    for number in (1, 2):
+        folder = tmp_path / "in" / f"Ada Lovelace_{number}_assignsubmission_file_"
+        folder.mkdir()
+        (folder / "a.ipynb").write_bytes(b"")
+    assert len({one.student for one in grade.collect(tmp_path / "in")}) == 2
+    book = grade.Book(tmp_path / "out")
+    for name in ("first", "second"):
+        book.add(name, "Ada", {"notebook": N1, "grades": [], "flags": [], "confined": True, "seconds": 1.0})
+    book.save(["first", "second"])
+    assert (tmp_path / "out" / "grades.csv").read_text(encoding="utf-8").count("handed in more than once") == 2

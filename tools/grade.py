@@ -20,6 +20,8 @@ import sys
 import tempfile
 import unicodedata
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -36,22 +38,32 @@ class Submission:
 
     student: str
     name: str
-    content: bytes = b""
+    path: Path | None = None  # of the notebook, or of the zip file with `member` in it
+    member: str = ""
     problem: str = ""
+
+    def content(self) -> bytes:
+        """The notebook's bytes, read when they are needed: a class's work need not fit into memory."""
+        if self.path is None:
+            return b""
+        if not self.member:
+            return self.path.read_bytes()
+        with zipfile.ZipFile(self.path) as archive:
+            return archive.read(self.member)
 
 
 def collect(folder: Path) -> Iterator[Submission]:
     """All submissions below `folder`, the student being the folder or the file that lies directly in it."""
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith((".", "__MACOSX")) or entry.is_symlink():
-            continue
-        name = unicodedata.normalize("NFC", entry.name if entry.is_dir() else entry.stem)
-        student = PLATFORM.sub("", name).strip() or name
+    entries = [e for e in sorted(folder.iterdir()) if not e.name.startswith((".", "__MACOSX")) and not e.is_symlink()]
+    names = [unicodedata.normalize("NFC", entry.name if entry.is_dir() else entry.stem) for entry in entries]
+    shortened = [PLATFORM.sub("", name).strip() for name in names]
+    for entry, name, short in zip(entries, names, shortened, strict=True):
+        student = short if short and shortened.count(short) == 1 else name  # two people may have one name
         files = [path for path in sorted(entry.rglob("*")) if path.is_file() and not path.is_symlink()]
         found, other = [], []
         for path in files if entry.is_dir() else [entry]:
             if path.suffix.lower() == ".ipynb":
-                found.append(Submission(student, path.name, path.read_bytes()))
+                found.append(Submission(student, path.name, path))
             elif path.suffix.lower() == ".zip":
                 found += unpack(student, path)
             else:
@@ -68,8 +80,10 @@ def unpack(student: str, path: Path) -> list[Submission]:
             inside = [one for one in inside if "__MACOSX" not in one.filename]
             if sum(one.file_size for one in inside) > MOST_UNPACKED:
                 return [Submission(student, path.name, problem="the zip file unpacks to more than 50 MB")]
-            return [Submission(student, PurePosixPath(one.filename).name, archive.read(one)) for one in inside]
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
+            for one in inside:
+                archive.read(one)  # so that a damaged one is known at once
+            return [Submission(student, PurePosixPath(one.filename).name, path, one.filename) for one in inside]
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:
         return [Submission(student, path.name, problem=f"the zip file can't be read: {error}")]
 
 
@@ -79,7 +93,7 @@ def grade(submission: Submission, seed: str, seconds: float) -> dict:
         return {"notebook": "", "grades": [], "flags": [submission.problem], "confined": True, "seconds": 0.0}
     with tempfile.TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True) as scratch:
         notebook, result = Path(scratch) / "submission.ipynb", Path(scratch) / "result.json"
-        notebook.write_bytes(submission.content)
+        notebook.write_bytes(submission.content())
         command = [sys.executable, "-m", "tools.grade_one", notebook, result, "--seed", seed]
         process = subprocess.Popen(
             [*command, "--seconds", str(seconds)],
@@ -159,22 +173,24 @@ class Book:
             text = json.dumps(self.results[key], ensure_ascii=False, indent=1)
             write(self.folder / "results" / f"{key}.json", text)
 
-    def save(self, keys: list[str]) -> None:
-        """Write grades.csv, and the feedback of the students in `keys`, the submissions that count."""
+    def save(self, keys: list[str], student: str = "") -> None:
+        """Write grades.csv for the submissions `keys`, and the feedback for one student, or for all."""
         shown = [self.results[key] for key in keys if key in self.results]
         titles = list(dict.fromkeys(one["title"] for result in shown for one in result["grades"]))
         text = io.StringIO()
         table = csv.DictWriter(text, [*FIXED[:2], *sorted(titles, key=_order), *FIXED[2:]], restval="")
         table.writeheader()
         pages: dict[str, list[dict]] = {}
+        handed_in = Counter((result["student"], result["notebook"]) for result in shown)
         for result in sorted(shown, key=lambda result: (result["student"], result["notebook"])):
-            student = result["student"]
-            final = self.with_hand(result)
-            table.writerow({key: _plain(value) for key, value in row(student, final).items()})
-            pages.setdefault(student, []).append(final)
+            name, final = result["student"], self.with_hand(result)
+            if handed_in[name, result["notebook"]] > 1:
+                final["flags"] = [*final["flags"], "handed in more than once: delete the file that doesn't count"]
+            table.writerow({key: _plain(value) for key, value in row(name, final).items()})
+            pages.setdefault(name, []).append(final)
         write(self.folder / "grades.csv", "\ufeff" + text.getvalue())  # the mark tells Excel that this is UTF-8
-        for student, results in pages.items():
-            write(self.folder / "feedback" / f"{student}.html", page(student, results))
+        for name in [student] if student else pages:
+            write(self.folder / "feedback" / f"{name}.html", page(name, pages[name]))
 
     def with_hand(self, result: dict) -> dict:
         """The result with what a person has decided."""
@@ -240,7 +256,7 @@ def page(student: str, results: list[dict]) -> str:
 def key(submission: Submission, seed: str) -> str:
     """Names a submission by its content and by what it is graded with, so that nothing is graded twice."""
     versions = [path.read_bytes() for path in sorted(COURSE.glob("notebooks/*.ipynb"))]
-    parts = [submission.student.encode(), submission.name.encode(), submission.content, submission.problem.encode()]
+    parts = [submission.student.encode(), submission.name.encode(), submission.content(), submission.problem.encode()]
     return hashlib.sha256(b"\0".join([*parts, seed.encode(), *versions])).hexdigest()[:24]
 
 
@@ -266,7 +282,7 @@ def main() -> int:
             for done, future in enumerate(concurrent.futures.as_completed(running), 1):
                 name, result = running[future], future.result()
                 book.add(name, todo[name].student, result)
-                book.save(list(submissions))
+                book.save(list(submissions), todo[name].student)
                 line = row(todo[name].student, result)
                 points = f"{_plain(line['total'])} of {line['of']} points, {line['to be read']} to be read"
                 print(f"[{done}/{len(todo)}] {line['student']}: {line['notebook']} {points}", line["flags"], flush=True)
