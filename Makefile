@@ -28,7 +28,7 @@ format: $(READY) ## bring code and notebooks into the one style
 	$(PY) -m ruff format
 
 publish: ## write your repository's address into badges and notebooks: make publish REPO=owner/name
-	$(PYTHON) tools/publish.py $(REPO)
+	$(PYTHON) tools/publish.py "REPO=$(REPO)" "BRANCH=$(BRANCH)"
 
 digits: $(READY) ## make utils/digits.npz again (needs npm and the network)
 	$(PY) tools/make_digits.py

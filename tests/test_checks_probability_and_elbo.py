@@ -98,7 +98,29 @@ WRONG = [
     ("log_normal", lambda x, m, v: -0.5 * ((x - m) ** 2 / v.exp() + LOG_2PI).sum(-1), "-½ logvar is missing"),
     ("log_normal", lambda x, m, v: 0.5 * ((x - m) ** 2 / v.exp() + v + LOG_2PI).sum(-1), "sign"),
     ("log_normal", lambda x, m, v: -0.5 * ((x - m) ** 2 / v.exp() ** 2 + v + LOG_2PI).sum(-1), "variance"),
-    ("log_normal", lambda x, m, v: Normal(m, v.exp()).log_prob(x).sum(-1), "½ logvar"),
+    ("log_normal", lambda x, m, v: Normal(m, v.exp()).log_prob(x).sum(-1), "standard deviation"),
+    ("log_normal", lambda x, m, v: Normal(m, (v / 2).exp()).log_prob(x).sum(-1).exp(), "its logarithm"),
+    (
+        "log_normal",
+        lambda x, m, v: Normal(m, (v / 2).exp().detach()).log_prob(x).sum(-1) - (v - v.detach()).sum(-1) / 2,
+        "gradients are not",
+    ),
+    ("log_normal", lambda x, m, v: Normal(m, (v / 2).exp()).log_prob(x).sum(1 if x.ndim == 3 else -1), "however many"),
+    ("gaussian_kl", lambda m, v: 0.5 * ((m**2 + v.exp() - v).sum(-1) - 1), "-1 belongs to each"),
+    (
+        "gap",
+        lambda m, v, pm, pc: (
+            0.5
+            * (
+                (v.exp() / pc.diagonal()).sum(-1)
+                + ((pm - m) @ pc.inverse() * (pm - m)).sum(-1)
+                - m.shape[-1]
+                + torch.logdet(pc)
+                - v.sum(-1)
+            )
+        ),
+        "diagonal of the inverse",
+    ),
     ("log_normal", lambda x, m, v: -0.5 * ((x - m) ** 2 / (v / 2).exp() + v + LOG_2PI).sum(-1), "divide by the var"),
     ("log_normal", lambda x, m, v: -0.5 * ((x - m) ** 2 + v + LOG_2PI).sum(-1), "isn't divided"),
     ("log_normal", lambda x, m, v: -0.5 * ((x - m) ** 2 * v.exp() + v + LOG_2PI).sum(-1), "multiply"),
@@ -158,7 +180,7 @@ WRONG = [
     ("elbo_estimate", lambda f, m, v, e: (f(draws(m, v, e)) - exact_kl(m, v)).sum() / 1, "once|draw"),
     ("elbo_estimate", lambda f, m, v, e: f(draws(m, v, e)).mean() - exact_kl(m, v) / len(m), "mean over the latent"),
     ("elbo_estimate", lambda f, m, v, e: f(draws(m, v, e).detach()).mean() - exact_kl(m, v), "through the codes"),
-    ("elbo_estimate", lambda f, m, v, e: -(f(draws(m, v, e)).mean() - exact_kl(m, v)), "subtracted"),
+    ("elbo_estimate", lambda f, m, v, e: -(f(draws(m, v, e)).mean() - exact_kl(m, v)), "this is the loss"),
     (
         "gap",
         lambda m, v, c, cov: kl_divergence(

@@ -180,7 +180,8 @@ def test_weibull_accepts(answer, capsys):
         (lambda u, s, k: weibull(u, s.detach(), k), "scale"),
         (lambda u, s, k: weibull(u, s, k.detach()), "concentration"),
         (lambda u, s, k: weibull(u, s, k).detach(), "no gradient"),
-        (lambda u, s, k: weibull(torch.rand_like(u), s, k), "does not give u back"),
+        (lambda u, s, k: weibull(torch.rand_like(u), s, k), "no noise of your own"),
+        (lambda u, s, k: weibull(u, s, k) + 1, "does not give u back"),
         (lambda u, s, k: weibull(u, s, k).sum(), "shape"),
     ],
 )

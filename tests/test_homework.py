@@ -38,8 +38,7 @@ def zips(tmp_path_factory):
     """The hand-outs' zip files, by the notebook's name."""
     folder = tmp_path_factory.mktemp("homework")
     for name in NAMES:
-        source = course.load(name)
-        homework.pack(name, source, nbformat.writes(homework.handout(source)), folder / f"{name}.zip")
+        homework.pack(name, course.load(name), folder / f"{name}.zip")
     return {name: folder / f"{name}.zip" for name in NAMES}
 
 
@@ -123,6 +122,9 @@ def test_the_zip_holds_what_is_needed_and_no_other_notebook_s_checks(name, zips)
     assert {f"{name}.ipynb", "README.txt", "utils/data.py", "utils/digits.npz", "utils/__init__.py"} <= files
     assert len([file for file in files if file.startswith("utils/checks/")]) == 3
     assert not [file for file in files if file.startswith(("tests", "tools", "notebooks"))]
+    with zipfile.ZipFile(zips[name]) as archive:
+        assert re.findall(r"\]\(\d\d_\w+\.ipynb", archive.read(f"{name}/{name}.ipynb").decode()) == []
+        assert max(len(line) for line in archive.read(f"{name}/README.txt").decode().splitlines()) <= 120
 
 
 def only_exercises(notebook):

@@ -13,7 +13,8 @@ COURSE = Path(__file__).parents[1]
 BADGE = "[![Open in Colab](badge.svg)](https://colab.research.google.com/github/{}/blob/main/notebooks/01.ipynb)"
 CLONE = "git clone https://github.com/{} course"
 SETUP = (
-    'REPOSITORY = "{}"  # on GitHub; `make publish REPO=owner/name` writes yours here\nurl = "https://github.com/a/b"'
+    'REPOSITORY, BRANCH = "{}", "main"  # on GitHub; `make publish REPO=owner/name` writes yours\n'
+    'url = "https://github.com/a/b"'
 )
 
 
@@ -41,6 +42,17 @@ def test_the_address_is_written_everywhere_and_nothing_else_changes(copy, previo
         badge, setup = nbformat.read(path, as_version=4).cells
         assert badge.source == BADGE.format("ada/vae_course-2")
         assert setup.source == SETUP.format("ada/vae_course-2")
+
+
+def test_a_branch_is_written_into_badges_and_setup(copy):
+    publish("ada/course", copy, "term/autumn-2")
+    badge, setup = nbformat.read(copy / "notebooks" / "01.ipynb", as_version=4).cells
+    assert "github/ada/course/blob/term/autumn-2/notebooks/01.ipynb" in badge.source
+    assert 'REPOSITORY, BRANCH = "ada/course", "term/autumn-2"' in setup.source
+    publish("ada/course", copy)
+    assert "github/ada/course/blob/main/notebooks/01.ipynb" in (copy / "README.md").read_text()
+    with pytest.raises(SystemExit, match="BRANCH=main"):
+        publish("ada/course", copy, "my branch")
 
 
 def test_a_second_call_changes_nothing(copy):
@@ -105,4 +117,4 @@ def test_every_notebook_has_both_places(path, tmp_path):
     notebook = nbformat.read(tmp_path / "notebooks" / path.name, as_version=4)
     link = f"https://colab.research.google.com/github/ada/course/blob/main/{path.relative_to(COURSE).as_posix()}"
     assert link in notebook.cells[0].source
-    assert 'REPOSITORY = "ada/course"' in notebook.cells[1].source
+    assert 'REPOSITORY, BRANCH = "ada/course", "main"' in notebook.cells[1].source

@@ -29,18 +29,30 @@ PREPROCESSORS = [
 ]
 INSTRUCTION = """{title}
 
-1. Unpack this folder and open {name}.ipynb in JupyterLab (the course's README tells how to install it). Or open
-   https://colab.research.google.com, choose "Upload" and give it {name}.ipynb: its first cell fetches the rest.
+1. Unpack this folder and open {name}.ipynb in JupyterLab:
+
+       pip install torch torchvision jupyterlab matplotlib ipywidgets tqdm
+       jupyter lab {name}.ipynb
+
+   Or on Colab (https://colab.research.google.com): upload {name}.ipynb and run its first code cell. If that says that
+   this copy does not know its repository, upload the zip file to Colab's folder of files, run in a new cell
+
+       !unzip -q {name}.zip && mv {name}/utils .
+
+   and run the first code cell again.
 2. Work from top to bottom. Where an exercise says so, put your code in place of
 
        # YOUR CODE HERE
        raise NotImplementedError
 
-   and keep the names of functions and arguments. Answers to questions go where it says "Write your answer here".
-3. Run the cell after each exercise. It says "Correct", or what is wrong and where to look.
-4. Before you hand in: "Restart kernel and run all cells". Cells that need an answer you have not written will fail;
-   run the rest one by one.
-5. Hand in the one file {name}.ipynb. You may add cells. Please do not delete cells or edit the checks.
+   and keep the names of functions and arguments. Answers to questions go where it says "Write your answer here"; a few
+   sentences, or formulas, are enough.
+3. Run the cell after each exercise, which begins with "check.". It says "Correct", or "Not yet" with what is wrong and
+   where to look.
+4. Cells that use a function which is not written yet fail: go on with the next exercise, whose check needs the earlier
+   ones at most where its text says so. (Running all cells at once stops at the first that fails.)
+5. Hand in the one file {name}.ipynb, worth 100 points. You may add cells, but please do not delete cells or edit those
+   that begin with "check.". Comments such as "# NBVAL_CHECK_OUTPUT" and "# checks (2.1)" serve the course's own tests.
 """
 
 
@@ -66,12 +78,15 @@ def parts(source: NotebookNode) -> Iterator[Path]:
             yield path
 
 
-def pack(name: str, source: NotebookNode, notebook: str, path: Path) -> None:
-    """Write the hand-out `notebook` with what it needs to the zip file `path`."""
+def pack(name: str, source: NotebookNode, path: Path) -> None:
+    """Write the hand-out with what it needs to the zip file `path`; links to other notebooks lead nowhere there."""
+    notebook = handout(source)
+    for cell in notebook.cells:
+        cell.source = re.sub(r"\[([^\[\]]*)\]\(\d\d_\w+\.ipynb[^)\s]*\)", r"\1", cell.source)
     title = source.cells[0].source.splitlines()[0].removeprefix("# ")
     partial = path.with_suffix(".partial")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(f"{name}/{name}.ipynb", notebook)
+        archive.writestr(f"{name}/{name}.ipynb", nbformat.writes(notebook))
         archive.writestr(f"{name}/README.txt", INSTRUCTION.format(title=title, name=name))
         for file in parts(source):
             archive.write(file, f"{name}/{file.relative_to(COURSE).as_posix()}")
@@ -87,7 +102,7 @@ def main() -> None:
         source = nbformat.read(path, as_version=4)
         notebook = nbformat.writes(handout(source)) + "\n"
         (practice / path.name).write_text(notebook, encoding="utf-8")
-        pack(path.stem, source, notebook, homework / f"{path.stem}.zip")
+        pack(path.stem, source, homework / f"{path.stem}.zip")
         points = {exercise.title: exercise.points for exercise in exercises(source)}
         print(f"homework/{path.stem}.zip  {sum(points.values())} points: ", end="")
         print(", ".join(f"{title} {n}" for title, n in points.items()))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from utils.checks.common import correct, require
+from utils.checks.common import correct, instant_check, require
 from utils.checks.common import numbers as numbers
 
 
@@ -16,6 +16,7 @@ def _generator() -> torch.Generator:
     return generator
 
 
+@instant_check
 def reconstruction_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check `answer(x, x_hat)`, squared error per image: (batch, D), (batch, D) -> (batch,)."""
     generator = _generator()
@@ -81,6 +82,7 @@ def _error(model: nn.Module, x: Tensor) -> Tensor:
     return (model(x) - x).square().sum(1).mean()
 
 
+@instant_check
 def train_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor], Tensor]) -> None:
     """Check `answer(model, optimizer, x)`: one step on a minibatch x (batch, 784), returns the detached loss."""
     with torch.random.fork_rng():
@@ -120,6 +122,7 @@ def train_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor], Tens
     correct("train_step: right loss, fresh gradients, one step downhill.")
 
 
+@instant_check
 def pca_reconstruct(answer: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> None:
     """Check `answer(x, mean, directions, k)`: (n, D) reconstructed from k principal components."""
     generator = _generator()
@@ -165,6 +168,7 @@ def pca_reconstruct(answer: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> 
     correct("pca_reconstruct: centred, projected on the first k directions, moved back.")
 
 
+@instant_check
 def nearest_label_confusion(answer: Callable[[Tensor, Tensor], float]) -> None:
     """Check `answer(z, labels)`: fraction of codes (n, latent_dim) whose nearest other code has another label."""
     line = torch.tensor([[0.0], [1.0], [3.0], [10.0], [10.5]])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from utils.checks.common import correct, require
+from utils.checks.common import correct, instant_check, require
 from utils.checks.common import numbers as numbers
 
 LOG_2PI = math.log(2 * math.pi)
@@ -33,7 +33,8 @@ def _shape(result: object, shape: tuple[int, ...], otherwise: dict[tuple[int, ..
     """Require a tensor of `shape`; `otherwise` names the likely cause of other shapes."""
     require(
         isinstance(result, Tensor),
-        f"the function must return a tensor, it returned {type(result).__name__}. Is there a return?",
+        f"the function must return a tensor, it returned {type(result).__name__}. "
+        + ("Leave out .item()." if isinstance(result, float) else "Is there a return?"),
     )
     cause = otherwise.get(tuple(result.shape), "look at which axes you sum over")
     require(result.shape == shape, f"the result has shape {tuple(result.shape)}, expected {shape}: {cause}.")
@@ -47,8 +48,10 @@ def _untouched(function: Callable[..., Tensor], *arguments: Tensor) -> None:
     require(same, "an argument was changed in place; work on a new tensor (no exp_, no +=).")
 
 
-def _well_behaved(function: Callable[..., Tensor], *arguments: Tensor) -> None:
-    """Require that the dtype of `arguments` is kept and that gradients reach each of them."""
+def _well_behaved(
+    function: Callable[..., Tensor], *arguments: Tensor, like: Callable[..., Tensor] | None = None
+) -> None:
+    """Require that the dtype of `arguments` is kept and that gradients reach each of them, those of `like` if given."""
     for dtype in (torch.float32, torch.float64):
         result = function(*(argument.to(dtype) for argument in arguments))
         require(
@@ -62,8 +65,13 @@ def _well_behaved(function: Callable[..., Tensor], *arguments: Tensor) -> None:
         all(slope is not None and slope.isfinite().all() for slope in slopes),
         "no finite gradient reaches one of the arguments; is each of them used, without .detach() or .item()?",
     )
+    if like:
+        right = torch.autograd.grad(like(*leaves).sum(), leaves)
+        same = all(_close(slope, other) for slope, other in zip(slopes, right, strict=True))
+        require(same, "the values are right and the gradients are not: is one of the arguments detached in some place?")
 
 
+@instant_check
 def log_normal(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     """Exercise 2.1: `log_normal(x, mu, logvar)`, each (..., dim) after broadcasting, gives (...,), in nats."""
     randn = _random(21)
@@ -82,6 +90,11 @@ def log_normal(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     _untouched(answer, x, mu, logvar)
     zero = torch.zeros(1, 4, dtype=torch.float64)
     centre = answer(zero, zero, zero).item()
+    require(
+        not math.isnan(centre),
+        "at x = mu, logvar = 0, so σ = 1, the result is nan: do you take the logarithm of logvar, or divide by it?",
+    )
+    require(not _close(centre, math.exp(-2 * LOG_2PI)), "this is the density itself; its logarithm is asked.")
     require(
         not _close(centre, 0),
         "at x = mu, logvar = 0 the result is 0: the constant is missing, -½ log 2π in every dimension.",
@@ -104,8 +117,17 @@ def log_normal(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     require(
         _close(step, -2), f"a step of 1 away from mu, σ = 1, must cost ½ nat per dimension, it costs {-step / 4:.4f}."
     )
+    require(
+        _close(answer(-one, zero, zero).item() - centre, step),
+        "a step to the left must cost as much as one to the right: where is the square of x - mu?",
+    )
     wide = torch.full_like(zero, math.log(4))  # σ² = 4, σ = 2
     height = answer(zero, zero, wide).item() - centre
+    step = answer(one, zero, wide).item() - answer(zero, zero, wide).item()
+    require(
+        not _close(step, -4 / 32),
+        "you use exp(logvar) as the standard deviation; that is the variance: σ² = exp(logvar). Don't square it again.",
+    )
     require(
         not _close(height, 0),
         "the width doesn't change the height of the density: the term -½ logvar is missing.",
@@ -115,11 +137,6 @@ def log_normal(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         "you subtract logvar where ½ logvar belongs: the density has 1/σ in front, and log σ = ½ logvar.",
     )
     require(_close(height, -2 * math.log(4)), "at x = mu the term in logvar must be -½ logvar per dimension.")
-    step = answer(one, zero, wide).item() - answer(zero, zero, wide).item()
-    require(
-        not _close(step, -4 / 32),
-        "you use exp(logvar) as the standard deviation; that is the variance: σ² = exp(logvar). Don't square it again.",
-    )
     require(
         not _close(step, -4 / 4),
         "you divide the square by σ = exp(½ logvar); divide by the variance, σ² = exp(logvar).",
@@ -134,9 +151,13 @@ def log_normal(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         for shape in ((1, 1), (6, 3), (2, 3, 8)):
             x, mu, logvar = randn(*shape), randn(*shape), randn(*shape)
             expected = Normal(mu, (0.5 * logvar).exp()).log_prob(x).sum(-1)
+            result = answer(x, mu, logvar)
             require(
-                _close(answer(x, mu, logvar), expected), "it doesn't agree with torch.distributions on random numbers."
+                result.shape == expected.shape,
+                f"for arguments of shape {shape} the result has shape {tuple(result.shape)}, expected {shape[:-1]}: "
+                "sum over the last axis, .sum(-1), however many there are.",
             )
+            require(_close(result, expected), "it doesn't agree with torch.distributions on random numbers.")
     x, mu, logvar = randn(6, 3), randn(3), randn(1)[0]
     expected = Normal(mu, (0.5 * logvar).exp()).log_prob(x).sum(-1)
     result = answer(x, mu, logvar)
@@ -145,12 +166,17 @@ def log_normal(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         "with mu (dim,) and a scalar logvar the result is wrong: first put the three terms together, so that they are "
         "broadcast to (..., dim), then sum once.",
     )
-    _well_behaved(answer, randn(4, 3), randn(4, 3), randn(4, 3))
+    _well_behaved(
+        answer,
+        *(randn(4, 3) for _ in range(3)),
+        like=lambda x, mu, logvar: Normal(mu, (0.5 * logvar).exp()).log_prob(x),
+    )
     correct(
         "log_normal: shape, constant, ½, width, broadcasting, gradients, and torch.distributions on random numbers."
     )
 
 
+@instant_check
 def estimate_log_px(answer: Callable[[Tensor], Tensor]) -> None:
     """Exercise 2.2: `estimate_log_px(log_weights)`, (n, batch) -> (batch,), log of the mean weight, in nats."""
     randn = _random(22)
@@ -209,6 +235,7 @@ def estimate_log_px(answer: Callable[[Tensor], Tensor]) -> None:
     correct("estimate_log_px: log of the mean, over the draws, in nats, safe at ±10,000.")
 
 
+@instant_check
 def gaussian_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Exercise 2.3: `gaussian_kl(mu, logvar)`, (batch, latent_dim) -> (batch,), KL to N(0, I) in nats."""
     randn = _random(23)
@@ -240,7 +267,6 @@ def gaussian_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         "direction: this is KL(prior ‖ q). Wanted is KL(q ‖ prior), averaged over q: mu² isn't divided by σ².",
     )
     at_wide = answer(zero, wide).item()
-    require(at_wide > 0, f"for σ² = 4 the result is {at_wide:.4f}; a KL divergence is never negative. Check the signs.")
     require(
         not _close(at_wide, 0.5 * (16 - 2 * math.log(4) - 1)) and not _close(at_wide, 0.5 * (16 - math.log(4) - 1)),
         "you square exp(logvar); that is the variance already: σ² = exp(logvar).",
@@ -250,6 +276,7 @@ def gaussian_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         and not _close(at_wide, 0.5 * (2 - math.log(2) - 1), 1e-4),
         "you use σ = exp(½ logvar) where the variance belongs: σ² = exp(logvar).",
     )
+    require(at_wide > 0, f"for σ² = 4 the result is {at_wide:.4f}; a KL divergence is never negative. Check the signs.")
     require(not _close(at_wide, 0.5 * (4 - 1)), "the term -logvar is missing: without it a small σ costs nothing.")
     require(
         _close(at_wide, 0.5 * (4 - math.log(4) - 1)) and _close(by_mean, 0.5),
@@ -260,7 +287,7 @@ def gaussian_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     require(
         _close(answer(mu, logvar), parts),
         "the KL of six independent dimensions must be the KL of the first two plus that of the other four: "
-        "sum over the dimensions, no mean.",
+        "sum over the dimensions, no mean, and the -1 belongs to each of them.",
     )
     require(_close(answer(mu, logvar), answer(-mu, logvar)), "mu and -mu must cost the same.")
     require(_close(answer(mu, logvar)[1:], answer(mu[1:], logvar[1:])), "an image's KL depends on others in the batch.")
@@ -278,6 +305,7 @@ def gaussian_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     correct("gaussian_kl: zero at the prior, never negative, additive, direction, variance, gradients.")
 
 
+@instant_check
 def elbo_estimate(answer: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, Tensor], Tensor]) -> None:
     """Exercise 2.4: `elbo_estimate(log_likelihood, mu, logvar, eps)`, a scalar in nats."""
     randn = _random(24)
@@ -325,6 +353,11 @@ def elbo_estimate(answer: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, 
     kl = kl_divergence(Normal(mu, (0.5 * logvar).exp()), Normal(torch.zeros_like(mu), torch.ones_like(mu))).sum()
     result = answer(nothing, mu, logvar, eps)
     require(not _close(result, 0), "where the likelihood is constant 1, the ELBO is -KL(q‖p(z)); you have no KL term.")
+    certain = answer(lambda z: nothing(z) + 1, mu, logvar, eps)
+    require(
+        not _close(certain, kl - 1), "this is the loss, -ELBO; asked is the ELBO itself: E_q[log p(x|z)] - KL(q‖p(z))."
+    )
+    require(not _close(result, -2 * kl), "the KL is twice too large: the ½ in front is missing.")
     require(not _close(result, kl), "the KL is added; it must be subtracted: ELBO = E_q[log p(x|z)] - KL(q‖p(z)).")
     require(
         not _close(result, -50 * kl), "the KL is counted once for every draw; it is subtracted once, after the mean."
@@ -333,7 +366,8 @@ def elbo_estimate(answer: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, 
     require(not _close(result, -kl / 3), "the KL is a mean over the latent dimensions; it must be their sum.")
     require(
         _close(result, -kl),
-        f"where the likelihood is constant 1, the ELBO must be -KL(q‖p(z)) = {-kl:.4f}; it is {result:.4f}.",
+        f"where the likelihood is constant 1, the ELBO must be -KL(q‖p(z)) = {-kl:.4f}; it is {result:.4f}. Is the KL "
+        "the closed form, `gaussian_kl`, and no average over draws?",
     )
 
     def two(z: Tensor) -> Tensor:
@@ -373,6 +407,7 @@ def elbo_estimate(answer: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, 
     correct("elbo_estimate: draws from q, mean of the logarithms, closed-form KL subtracted once, gradients.")
 
 
+@instant_check
 def gap(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
     """Exercise 2.5: `gap(mu, logvar, posterior_mean, posterior_cov)`, (batch, n) and (n, n) -> (batch,), in nats."""
     randn = _random(25)
@@ -395,7 +430,8 @@ def gap(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
     require(
         _close(same, 0),
         f"where q equals the posterior the gap must be 0; it is {same[0].item():.4f}. Is the -n there? Is "
-        "logvar = log σ² used as such, and do both log det have opposite signs?",
+        "logvar = log σ² used as such, is posterior_mean, does each image keep its own sum, and have both log det "
+        "opposite signs?",
     )
     zero, one = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
     wide = 4 * one  # a posterior with variance 4; q has variance 1
@@ -441,6 +477,11 @@ def gap(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
             q = MultivariateNormal(mu, torch.diag_embed(logvar.exp()))
             expected = kl_divergence(q, MultivariateNormal(mean, cov))
             result = answer(mu, logvar, mean, cov)
+            traces = [(d * logvar.exp()).sum(-1) for d in (1 / cov.diagonal(), cov.inverse().diagonal())]
+            require(
+                n == 1 or not _close(result, expected + 0.5 * (traces[0] - traces[1])),
+                "the trace of S⁻¹Σ needs the diagonal of the inverse, which is not 1 / the diagonal of S.",
+            )
             require(_close(result, expected), f"it doesn't agree with torch.distributions in {n} dimensions.")
             require(_close(result[1:], answer(mu[1:], logvar[1:], mean[1:], cov)), "images in a batch mix.")
     tiny = 1e-8 * torch.eye(60, dtype=torch.float64)

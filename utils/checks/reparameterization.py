@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Exponential, Normal, Weibull
 
-from utils.checks.common import correct, require
+from utils.checks.common import correct, instant_check, require
 from utils.checks.common import numbers as numbers
 
 Pair = tuple[Tensor, Tensor]
@@ -19,14 +19,15 @@ def _tensor(value: object, shape: tuple[int, ...], dtype: torch.dtype, what: str
     require(value.dtype == dtype, f"{what} is {value.dtype} where {dtype} went in: don't convert")
 
 
+@instant_check
 def reparameterize(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check `answer(mu, logvar)`, a differentiable draw from N(mu, exp(logvar)); any common shape."""
     with torch.random.fork_rng():  # the answer draws from the global generator: give it back as it was
         torch.seed()
-        for shape, dtype in [((5,), torch.float64), ((6, 3), torch.float32), ((2, 7, 4), torch.float64)]:
+        for shape, dtype in [((6, 3), torch.float32), ((5,), torch.float64), ((2, 7, 4), torch.float64)]:
             _draw_and_gradients(answer, shape, dtype)
-        _spread(answer)
         _own_noise(answer)
+        _spread(answer)
         for extreme in (-160.0, 120.0):  # exp(extreme) leaves float32, exp(extreme / 2) does not
             z = answer(torch.ones(9), torch.full((9,), extreme))
             require(z.isfinite().all(), f"at logvar = {extreme:g} the draw is not finite: use exp(0.5 * logvar) only")
@@ -109,6 +110,7 @@ def _own_noise(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     require(not torch.allclose(stack[0], stack[1]), "the noise repeats along the first dimension; use randn_like(mu)")
 
 
+@instant_check
 def score_function_gradient(answer: Callable[..., Pair]) -> None:
     """Check `answer(values, z, mu, logvar, baseline)`: gradients w.r.t. mu and logvar, each (n, latent_dim)."""
     generator = torch.Generator()
@@ -126,6 +128,11 @@ def score_function_gradient(answer: Callable[..., Pair]) -> None:
             require(
                 not isinstance(g, Tensor) or g.shape != (latent_dim,) or n == latent_dim,
                 f"the estimate {name} is averaged over the draws; return one estimate per draw, (n, latent_dim)",
+            )
+            require(
+                not isinstance(g, Tensor) or g.shape != (n, n) or n == latent_dim,
+                f"the estimate {name} has shape ({n}, {n}): values, (n,), meet the wrong axis; make them (n, 1) with "
+                "unsqueeze(-1)",
             )
             _tensor(g, (n, latent_dim), torch.float64, f"the estimate {name}")
         same = all(torch.equal(a, b) for a, b in zip((values, z, mu, logvar), given, strict=True))
@@ -162,6 +169,10 @@ def _compare_scores(result: Pair, values: Tensor, z: Tensor, mu: Tensor, logvar:
             not close(mine_mu, values * by_mu),
             "with as many draws as dimensions the values meet the wrong axis: values need shape (n, 1), unsqueeze(-1)",
         )
+    require(
+        not (close(mine_mu, weight * by_logvar) and close(mine_logvar, weight * by_mu)),
+        "the two results are exchanged: first w.r.t. mu, then w.r.t. logvar",
+    )
     require(not close(mine_mu, by_mu), "f(z) plays no part in the estimate w.r.t. mu: weigh the score with the values")
     require(not close(mine_mu, -weight * by_mu), "the sign w.r.t. mu is wrong: the score is (z - mu) / σ²")
     require(
@@ -187,6 +198,7 @@ def _compare_scores(result: Pair, values: Tensor, z: Tensor, mu: Tensor, logvar:
     require(close(mine_logvar, weight * by_logvar), "w.r.t. logvar: expected f(z) times the score, equation (3.7)")
 
 
+@instant_check
 def weibull_from_uniform(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     """Check `answer(u, scale, concentration)`: uniform noise (n,) to Weibull draws (n,)."""
     generator = torch.Generator()
@@ -202,6 +214,9 @@ def weibull_from_uniform(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> 
             not z.isnan().any(),
             "z is NaN: log(1 - u) is negative, and a negative number has no real power; the minus sign goes inside",
         )
+        require(
+            torch.equal(z, answer(u, *parameters)), "two calls with the same u differ: use u, draw no noise of your own"
+        )
         require((z > 0).all(), "a Weibull draw is positive; where did the minus sign of the exponent go?")
         _compare_quantiles(z.detach(), u, scale, concentration)
         require(z.requires_grad, "z carries no gradient: leave out .detach(), .item() and no_grad()")
@@ -215,8 +230,8 @@ def weibull_from_uniform(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> 
         z = answer(torch.tensor([tiny], dtype=torch.float64), torch.tensor(1.0), torch.tensor(1.0))
         require(
             abs(z.item() / tiny - 1) < 1e-6,
-            f"at u = {tiny:g}, scale = concentration = 1, z must be {tiny:g} and is {z.item():.3g}: 1 - u rounds off; "
-            "use torch.log1p(-u)",
+            f"at u = {tiny:g}, scale = concentration = 1, z must be {tiny:g} and is {z.item():.12g}: 1 - u rounds off; "
+            "use torch.log1p(-u), and don't clamp u",
         )
     correct("weibull_from_uniform: F(z) gives u back, gradients to scale and concentration, exact for tiny u.")
 
@@ -244,11 +259,13 @@ def _compare_quantiles(z: Tensor, u: Tensor, scale: float, concentration: float)
     require(close(back(scale, concentration)), "F(z) does not give u back: solve u = 1 - exp(-(z/λ)^k) for z once more")
 
 
+@instant_check
 def surrogate(answer: Callable[[Distribution, Callable[[Tensor], Tensor], bool, int], Tensor]) -> None:
     """Check `answer(q, f, smooth, n)`: its gradient is an unbiased, and where possible a pathwise, estimate."""
     with torch.random.fork_rng():
         torch.seed()
         _unbiased(answer)
+        _honest_with_two_draws(answer)
         _quiet(answer)
     correct("surrogate: unbiased with and without a path, and pathwise where a path exists.")
 
@@ -269,7 +286,8 @@ def _gradient(answer: Callable, q: Distribution, parameter: Tensor, f: Callable,
     try:
         value = answer(q, watched, smooth, n)
     except NotImplementedError:
-        require(False, f"{name} has no rsample: ask q.has_rsample before you call it")
+        require(q.has_rsample, f"{name} has no rsample: ask q.has_rsample before you call it")
+        raise
     require(isinstance(value, Tensor), f"return a scalar tensor; you returned a {type(value).__name__}")
     require(shapes, "f was never called")
     require(shapes[0] == (n,), f"f was given z of shape {shapes[0]}; draw n values: q.sample((n,)), q.rsample((n,))")
@@ -322,6 +340,19 @@ def _unbiased(answer: Callable) -> None:
             f"for {name} with f smooth: {smooth} the gradient is {mean:.3f} ± {error:.3f} on average, exact "
             f"{exact:.3f}: biased. One way only: either f(q.rsample()), or f(z) * q.log_prob(z) with z from .sample()",
         )
+
+
+def _honest_with_two_draws(answer: Callable) -> None:
+    """A baseline that holds the draw's own value shrinks the gradient by 1 - 1/n: by half for two draws."""
+    logit, repeats = _parameter(0.4), 3000
+    q, p = Bernoulli(logits=logit), torch.sigmoid(logit.detach()).item()
+    estimates = torch.tensor([_gradient(answer, q, logit, lambda z: 3 * z + 1, False, 2) for _ in range(repeats)])
+    mean, error, exact = estimates.mean().item(), estimates.std().item() / repeats**0.5, 3 * p * (1 - p)
+    require(
+        abs(mean - exact) < 6 * error + 0.01,
+        f"with only two draws the gradient is {mean:.2f} on average, exact {exact:.2f}: a baseline must not "
+        "contain the value of the draw itself",
+    )
 
 
 def _quiet(answer: Callable) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal
 
-from utils.checks.common import correct, require
+from utils.checks.common import correct, instant_check, require
 from utils.checks.common import numbers as numbers
 
 
@@ -18,6 +18,7 @@ def _generator() -> torch.Generator:
     return generator
 
 
+@instant_check
 def vae_class(answer: type[nn.Module]) -> None:
     """Check the class `answer(input_dim, hidden_dim, latent_dim)` with encode, reparameterize, decode and forward."""
     with torch.random.fork_rng():
@@ -101,6 +102,7 @@ def _forward(model: nn.Module, x: Tensor) -> None:
     require(gradient[3:].abs().sum() > 0, "no gradient reaches logvar: is sigma detached, or not used?")
 
 
+@instant_check
 def vae_loss(answer: Callable[[Tensor, Tensor, Tensor, Tensor], dict[str, Tensor]]) -> None:
     """Check `answer(logits, x, mu, logvar)`: {"loss", "recon", "kl"}, scalars in nats per image."""
     generator = _generator()
@@ -197,6 +199,7 @@ def _check_recon(recon: Tensor, logits: Tensor, x: Tensor) -> None:
     )
 
 
+@instant_check
 def manifold_codes(answer: Callable[[int], Tensor]) -> None:
     """Check `answer(n)`: codes (n * n, 2), equally spaced in probability under N(0, I), top row first."""
     for n in (3, 8):
@@ -235,6 +238,7 @@ def manifold_codes(answer: Callable[[int], Tensor]) -> None:
     correct("manifold_codes: equal steps in probability, z1 to the right, z2 upwards.")
 
 
+@instant_check
 def gaussian_recon(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     """Check `answer(x_hat, x, variance)`: -log N(x; x_hat, variance * I), nats per image, a scalar."""
     generator = _generator()
@@ -307,6 +311,7 @@ class _Line(nn.Module):
         return torch.logsumexp(log_joint, dim=0) + math.log(18 / 9000)
 
 
+@instant_check
 def importance_weighted(answer: Callable[[nn.Module, Tensor, int], Tensor]) -> None:
     """Check `answer(model, x, k)`: the importance-weighted estimate of log p(x), (batch,), nats."""
     x = torch.tensor([[0.0, 0, 0], [1, 0, 1], [1, 1, 1], [0, 1, 0]], dtype=torch.float64)

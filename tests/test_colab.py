@@ -1,0 +1,129 @@
+"""The setup cell: a notebook alone in an empty folder, as Colab opens it, fetches the course or says why not."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import course
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat.v4 import new_code_cell
+
+from tools.publish import publish
+
+COURSE = Path(__file__).parents[1]
+NAMES = sorted(path.stem for path in course.NOTEBOOKS.glob("*.ipynb"))
+ORIGIN = new_code_cell("print(utils.__file__)")
+
+
+def git(*arguments, cwd):
+    identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+    subprocess.run(["git", *identity, *arguments], cwd=cwd, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def github(tmp_path_factory):
+    """A stand-in for github.com with the one repository ada/course, branch autumn."""
+    folder = tmp_path_factory.mktemp("github")
+    work = folder / "work"
+    shutil.copytree(COURSE / "utils", work / "utils", ignore=shutil.ignore_patterns("__pycache__"))
+    git("init", "-q", "-b", "autumn", cwd=work)
+    git("add", "-A", cwd=work)
+    git("commit", "-q", "-m", "course", cwd=work)
+    (folder / "ada").mkdir()
+    git("clone", "-q", "--bare", str(work), str(folder / "ada" / "course"), cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def colab(github, tmp_path, monkeypatch):
+    """Runs cells in a folder where only a notebook lies, with a google.colab, and github.com redirected."""
+    fake = tmp_path / "site" / "google" / "colab"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").write_text("")
+    content = tmp_path / "content"
+    content.mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{github.as_uri()}/.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://github.com/")
+    monkeypatch.setenv("GIT_ALLOW_PROTOCOL", "file")
+
+    def run(cells, repository="ada/course", branch="autumn", kernel="import google.colab"):
+        path = tmp_path / "notebooks" / "lone.ipynb"
+        path.parent.mkdir(exist_ok=True)
+        nbformat.write(nbformat.v4.new_notebook(cells=[new_code_cell(kernel), *cells]), path)
+        (tmp_path / "README.md").write_text("")
+        if repository:
+            publish(repository, tmp_path, branch)
+        notebook = nbformat.read(path, as_version=4)
+        NotebookClient(
+            notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": content}}
+        ).execute()
+        return notebook.cells[-1].outputs[0].text.strip()
+
+    run.content = content
+    return run
+
+
+def setup(name=NAMES[0]):
+    return new_code_cell(course.sources(name)[0])
+
+
+@pytest.mark.parametrize("name", [*NAMES, *(f"practice/{name}" for name in NAMES)])
+def test_alone_it_fetches_the_course_and_gets_through_its_imports(colab, name):
+    imports = new_code_cell(course.sources(name)[1])
+    where = colab([setup(name), imports, setup(name), ORIGIN])  # the setup cell twice: harmless
+    assert Path(where) == colab.content / "course" / "utils" / "__init__.py"
+
+
+def test_restarted_it_uses_what_was_fetched(colab):
+    colab([setup(), ORIGIN])
+    (colab.content / "course" / "utils" / "mark").write_text("mine")
+    colab([setup(), ORIGIN], repository="ada/gone")
+    assert (colab.content / "course" / "utils" / "mark").exists()
+
+
+def test_with_an_uploaded_utils_nothing_is_fetched(colab):
+    shutil.copytree(COURSE / "utils", colab.content / "utils")
+    assert Path(colab([setup(), ORIGIN], repository=None)) == colab.content / "utils" / "__init__.py"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        ({"repository": "ada/nothing"}, "Could not fetch github.com/ada/nothing, branch autumn"),
+        ({"branch": "spring"}, "Could not fetch github.com/ada/course, branch spring"),
+        ({"repository": None}, "make publish REPO=owner/name"),
+        ({"kernel": "pass"}, "keep this notebook in the course's folder"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_sentence_and_nothing_is_left(colab, trouble, sentence):
+    with pytest.raises(CellExecutionError, match="SystemExit") as caught:
+        colab([setup(), ORIGIN], **trouble)
+    assert sentence in str(caught.value)
+    assert list(colab.content.iterdir()) == []
+
+
+def test_a_half_fetched_course_is_named(colab):
+    (colab.content / "course").mkdir()
+    (colab.content / "course" / "half").write_text("")
+    with pytest.raises(CellExecutionError, match="Delete a folder `course`"):
+        colab([setup(), ORIGIN])
+
+
+def test_another_utils_is_noticed(colab):
+    (colab.content.parent / "site" / "utils.py").write_text("")
+    with pytest.raises(CellExecutionError, match="Another `utils` is imported already"):
+        colab([setup(), ORIGIN], kernel="import google.colab, utils")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
+def test_at_home_a_path_through_a_link_is_fine(tmp_path):
+    (tmp_path / "link").symlink_to(COURSE)
+    code = f"import os; os.chdir({str(tmp_path / 'link' / 'notebooks')!r})\n{course.sources(NAMES[0])[0]}"
+    subprocess.run([sys.executable, "-c", code], check=True)
