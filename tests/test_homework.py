@@ -124,7 +124,6 @@ def test_the_zip_holds_what_is_needed_and_no_other_notebook_s_checks(name, zips)
     assert not [file for file in files if file.startswith(("tests", "tools", "notebooks"))]
     with zipfile.ZipFile(zips[name]) as archive:
         assert re.findall(r"\]\(\d\d_\w+\.ipynb", archive.read(f"{name}/{name}.ipynb").decode()) == []
-        assert max(len(line) for line in archive.read(f"{name}/README.txt").decode().splitlines()) <= 120
 
 
 def only_exercises(notebook):
