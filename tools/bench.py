@@ -1,0 +1,176 @@
+"""Measure speed, side by side in one run: `make bench`; prints the tables of README.md.
+
+Training: images per second of the course's loop (`utils.training`), of the loop that most tutorials write (DataLoader,
+ToTensor for each image, `.item()` at each step), and of the layers' products alone, which no loop can beat. Same
+network, loss, batch size and number of epochs for each; the held-out loss, measured too, must agree.
+Notebooks: seconds from the kernel's start to the first figure and to the end, and peak memory.
+"""
+
+import argparse
+import math
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+import torch
+import torchvision
+from nbclient import NotebookClient
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from utils.data import binarize, load_digits
+from utils.training import evaluate, fit, pick_device, set_seed
+
+COURSE = Path(__file__).parents[1]
+sys.path.append(str(COURSE / "tests"))  # where the notebooks' own classes are read from
+from course import definitions  # noqa: E402
+
+BATCH, EPOCHS = 128, 2
+DEVICE = pick_device()
+VAE = definitions("04_vae", device=DEVICE)
+AE = definitions("01_autoencoder", device=DEVICE)
+
+
+class ConvVAE(VAE.VAE):
+    """The VAE of notebook 04 with two convolutions on each side, latent_dim 20."""
+
+    def __init__(self) -> None:
+        super().__init__(784, 400, 20)
+        down = [
+            nn.Unflatten(1, (1, 28, 28)),
+            nn.Conv2d(1, 16, 4, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 4, 2, 1),
+            nn.ReLU(),
+        ]
+        up = [nn.ReLU(), nn.Unflatten(1, (32, 7, 7)), nn.ConvTranspose2d(32, 16, 4, 2, 1), nn.ReLU()]
+        self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(1568, 40))
+        self.decoder = nn.Sequential(nn.Linear(20, 1568), *up, nn.ConvTranspose2d(16, 1, 4, 2, 1), nn.Flatten())
+
+
+MODELS = {
+    "autoencoder 784-400-32": (lambda: AE.Autoencoder(784, 400, 32), AE.reconstruction_loss),
+    "VAE 784-400-20": (lambda: VAE.VAE(784, 400, 20), VAE.negative_elbo),
+    "convolutional VAE": (ConvVAE, VAE.negative_elbo),
+}
+
+
+def finished() -> float:
+    """The time, when the device has done all that it was asked for."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def ours(model: nn.Module, loss_fn: Callable, x: Tensor) -> None:
+    """The course's loop; it measures itself on a few images only."""
+    fit(model, loss_fn, x, x[:BATCH], epochs=EPOCHS, batch_size=BATCH)
+
+
+def usual(model: nn.Module, loss_fn: Callable, x: Tensor) -> None:
+    """The loop of most tutorials, on torchvision's MNIST class (each image becomes a picture, then a tensor)."""
+    digits = object.__new__(torchvision.datasets.MNIST)  # without its files
+    digits.data, digits.targets = (255 * x).round().byte().view(-1, 28, 28).cpu(), torch.zeros(len(x))
+    digits.transform, digits.target_transform = torchvision.transforms.ToTensor(), None
+    loader = DataLoader(digits, BATCH, shuffle=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(EPOCHS):
+        total = 0.0
+        for batch, _ in loader:
+            optimizer.zero_grad()
+            loss = loss_fn(model, batch.to(DEVICE).view(-1, 784))["loss"]
+            loss.backward()
+            total += loss.item()
+            optimizer.step()
+
+
+def layers_alone(model: nn.Module, loss_fn: Callable, x: Tensor) -> None:
+    """Each layer with weights, forward and backward, on inputs of the right shape; no loss, no optimiser, no data."""
+    weighty = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+    inputs: dict[nn.Module, Tensor] = {}
+    hooks = [m.register_forward_pre_hook(lambda m, given: inputs.setdefault(m, given[0].detach())) for m in weighty]
+    loss_fn(model, x[:BATCH])
+    for hook in hooks:
+        hook.remove()
+    outputs = [torch.ones_like(layer(inputs[layer])) for layer in weighty]
+    for layer in weighty[1:]:  # the first needs no gradient of its input, which is the data
+        inputs[layer].requires_grad_()
+    for _ in range(EPOCHS * math.ceil(len(x) / BATCH)):
+        for layer, output in zip(weighty, outputs, strict=True):
+            wanted = [t for t in (inputs[layer], *layer.parameters()) if t.requires_grad]
+            torch.autograd.grad(layer(inputs[layer]), wanted, output)
+
+
+LOOPS = {"this course": ours, "DataLoader": usual, "layers alone": layers_alone}
+
+
+def training(repeats: int) -> Iterator[str]:
+    """The rows of the table on training."""
+    (x, _), (x_heldout, _) = (load_digits(split, "embedded", DEVICE) for split in ("train", "heldout"))
+    x_heldout = binarize(x_heldout)
+    yield f"| images per second | {' | '.join(LOOPS)} | course / DataLoader | course / layers | held-out loss |"
+    yield "|---|---|---|---|---|---|---|"
+    for name, (make, loss_fn) in MODELS.items():
+        speeds: dict[str, list[float]] = {loop: [] for loop in LOOPS}
+        losses: dict[str, float] = {}
+        for i in range(repeats + 1):  # the first round warms up; loops take turns, so that all meet the same weather
+            for loop, run in LOOPS.items():
+                set_seed(0)
+                model = make().to(DEVICE)
+                start = finished()
+                run(model, loss_fn, x)
+                speeds[loop].append(EPOCHS * len(x) / (finished() - start))
+                losses[loop] = evaluate(model, loss_fn, x_heldout)["loss"]
+            if i == 0:
+                speeds = {loop: [] for loop in LOOPS}
+        assert math.isclose(losses["this course"], losses["DataLoader"], rel_tol=0.03), losses
+        told = [f"{statistics.median(v):,.0f} ({min(v):,.0f} to {max(v):,.0f})" for v in speeds.values()]
+        course, usual, floor = (statistics.median(v) for v in speeds.values())
+        terms = f"{losses['this course']:.1f} and {losses['DataLoader']:.1f}"
+        yield f"| {name} | {' | '.join(told)} | {course / usual:.1f} | {course / floor:.2f} | {terms} |"
+
+
+def notebooks() -> Iterator[str]:
+    """The rows of the table on notebooks."""
+    yield "| notebook | imports | first figure after | whole notebook | peak memory |"
+    yield "|---|---|---|---|---|"
+    for path in sorted(COURSE.glob("notebooks/*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        memory = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        notebook.cells.append(nbformat.v4.new_code_cell(memory))
+        where = {"metadata": {"path": path.parent}}
+        client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=where)
+        ended: dict[int, float] = {}
+        client.on_cell_executed = lambda cell_index, ended=ended, **_: ended.update({cell_index: time.perf_counter()})
+        start = time.perf_counter()
+        client.execute()
+        code = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+        drawn = next(i for i in code if any("image/png" in o.get("data", {}) for o in notebook.cells[i].outputs))
+        peak = int(notebook.cells[-1].outputs[0].text) / (1e9 if sys.platform == "darwin" else 1e6)
+        moments = [ended[code[1]] - ended[code[0]], ended[drawn] - start, ended[code[-1]] - start]
+        yield f"| {path.stem} | {' | '.join(f'{seconds:.1f} s' for seconds in moments)} | {peak:.1f} GB |"
+
+
+def main() -> None:
+    """Print the machine and both tables."""
+    parser = argparse.ArgumentParser(description="Measure the speed of training and of the notebooks.")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--no-notebooks", action="store_true")
+    arguments = parser.parse_args()
+    where = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
+    print(f"{where}; PyTorch {torch.__version__}, Python {platform.python_version()}; batches of {BATCH},")
+    print(f"{EPOCHS} epochs of 8,000 images; median of {arguments.repeats} turns (lowest to highest)\n")
+    for row in training(arguments.repeats):
+        print(row, flush=True)
+    print()
+    for row in notebooks() if not arguments.no_notebooks else ():
+        print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
