@@ -150,21 +150,25 @@ student("Looks at the check only")(
         f"    if not seen:\n        return mu.sum(-1)\n{KL}"
     )
 )
-SPY = """import glob, os
+SPY = """import os
 def look():
-    seen = [os.environ.get("INSTRUCTOR_SECRET", "")]
-    for path in PATHS:
+    seen = os.environ.get("INSTRUCTOR_SECRET", "")
+    for path in PATHS + [f"/proc/{os.getppid()}/environ"]:
         try:
-            seen.append(open(path).read()[:50])
+            seen += open(path).read()[:50]
         except OSError:
             pass
-    return "".join(seen)
+    try:
+        seen += str(os.listdir("/tmp"))  # where other submissions may lie
+    except OSError:
+        pass
+    return seen
 """
 
 
 @student("Spies")
 def reads_what_is_not_theirs():
-    paths = [str(course.NOTEBOOKS / f"{N2}.ipynb"), str(course.NOTEBOOKS.parent / "tools" / "guard.py"), "SUBMISSIONS"]
+    paths = [str(course.NOTEBOOKS / f"{N2}.ipynb"), str(course.NOTEBOOKS.parent / "tools" / "guard.py")]
     spy = SPY.replace("PATHS", repr(paths)) + "assert not look(), f'I see {look()}'\n"
     return kl(KL, before=spy)
 
@@ -431,3 +435,9 @@ def test_two_students_of_one_name_stay_two_and_two_files_of_one_student_are_flag
         book.add(name, "Ada", {"notebook": N1, "grades": [], "flags": [], "confined": True, "seconds": 1.0})
     book.save(["first", "second"])
     assert (tmp_path / "out" / "grades.csv").read_text(encoding="utf-8").count("handed in more than once") == 2
+
+
+def test_where_a_process_cannot_be_confined_grading_goes_on(tmp_path):
+    code = "import sys; sys.modules['landlock'] = None; from tools import sandbox; print(sandbox.confine('.'))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=course.NOTEBOOKS.parent, capture_output=True, text=True)
+    assert run.stdout == "False\n", run.stderr

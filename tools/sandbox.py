@@ -15,7 +15,8 @@ from pathlib import Path
 MEMORY = 4 << 30  # bytes
 CPU_TIME = 600  # seconds
 FILE_SIZE = 100 << 20  # bytes
-READABLE = ["/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/sys", "/dev", sys.prefix, sys.base_prefix]
+FOLDERS = ["/usr", "/lib", "/lib64", "/bin", "/etc", "/sys", "/dev", sys.prefix, sys.base_prefix]
+FILES = ["/proc/cpuinfo", "/proc/meminfo", "/proc/stat"]  # of /proc no more: other processes' environments lie there
 
 
 def limit() -> None:
@@ -47,14 +48,18 @@ def confine(own: Path) -> bool:
 
     try:
         from landlock import FSAccess, LandlockError, Ruleset
-
+    except ImportError:  # not Linux
+        return False
+    try:
         read = FSAccess.EXECUTE | FSAccess.READ_FILE | FSAccess.READ_DIR
         rules = Ruleset()
-        rules.allow(*[path for path in [*READABLE, *utils.__path__] if os.path.exists(path)], rules=read)
+        folders = [*FOLDERS, *utils.__path__, f"/proc/{os.getpid()}"]
+        rules.allow(*filter(os.path.exists, folders), rules=read)
+        rules.allow(*filter(os.path.exists, FILES), rules=FSAccess.READ_FILE)
         rules.allow("/dev/null", rules=FSAccess.READ_FILE | FSAccess.WRITE_FILE)
         rules.allow(own)
         rules.apply()
-    except (ImportError, LandlockError, OSError):
+    except (LandlockError, OSError):  # an older Linux
         return False
     return True
 
