@@ -38,7 +38,7 @@ digits: $(READY) ## make utils/digits.npz again (needs npm and the network)
 
 lock: $(READY) ## pin every package that pyproject.toml leads to (newest versions: ARGS=--upgrade)
 	$(PY) -m pip install --quiet uv
-	$(PY) -m uv pip compile --quiet --universal --extra test --extra homework --no-annotate --custom-compile-command "make lock" \
+	$(PY) -m uv pip compile --quiet --universal --extra test --extra homework --extra docs --no-annotate --custom-compile-command "make lock" \
 		--output-file constraints.txt $(ARGS) pyproject.toml
 
 clean: ## remove the environment and everything else that can be made again
@@ -52,7 +52,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "$(PYTHON) lacks its module venv; on Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
 	@test -e $@ || $(PYTHON) -m venv --clear .venv
 	@rm -f $@
-	$(PY) -m pip install --constraint constraints.txt --editable ".[test,homework]"
+	$(PY) -m pip install --constraint constraints.txt --editable ".[test,homework,docs]"
 	@touch $@
 
 .PHONY: help lab test run homework grade format bench publish digits lock clean

@@ -82,7 +82,7 @@ def test_the_workflow_uses_the_readme_s_commands_and_pinned_actions():
     assert commands == [
         "make test",
         "python -m venv .venv",
-        r".venv\Scripts\pip install -c constraints.txt -e .[test,homework]",
+        r".venv\Scripts\pip install -c constraints.txt -e .[test,homework,docs]",
         r".venv\Scripts\python -m pytest",
     ]
 
@@ -99,7 +99,7 @@ case "$*" in
 esac
 """
 SHELL = {"PATH": os.environ["PATH"]}  # and nothing that an outer make, running these tests, hands down
-INSTALL = "-m pip install --constraint constraints.txt --editable .[test,homework]"
+INSTALL = "-m pip install --constraint constraints.txt --editable .[test,homework,docs]"
 TEST = ["-m ruff check", "-m ruff format --check", "-m pytest -n 2 --dist loadfile"]
 
 
