@@ -17,6 +17,9 @@ test: $(READY) ## check style, run every test, and every notebook as a test
 run: $(READY) ## run all notebooks again and store what they print and draw
 	$(PY) tools/run_notebooks.py $(ARGS)
 
+figures: $(READY) ## draw the pictures of the ideas in img/ again
+	$(PY) -m tools.make_figures
+
 homework: $(READY) ## write the hand-outs: homework/NAME.zip for a class, notebooks/practice/ for learners
 	$(PY) -m tools.homework
 
@@ -55,4 +58,4 @@ $(READY): pyproject.toml constraints.txt
 	$(PY) -m pip install --constraint constraints.txt --editable ".[test,homework,docs]"
 	@touch $@
 
-.PHONY: help lab test run homework grade format bench publish digits lock clean
+.PHONY: help lab test run figures homework grade format bench publish digits lock clean
