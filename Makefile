@@ -20,6 +20,9 @@ test-colab: .venv-colab/ready ## run every notebook as on Colab: alone in an emp
 run: $(READY) ## run all notebooks again and store what they print and draw
 	$(PY) tools/run_notebooks.py $(ARGS)
 
+figures: $(READY) ## draw the pictures of the ideas in img/ again
+	$(PY) -m tools.make_figures
+
 homework: $(READY) ## write the hand-outs: homework/NAME.zip for a class, notebooks/practice/ for learners
 	$(PY) -m tools.homework
 
@@ -63,4 +66,4 @@ $(READY): pyproject.toml constraints.txt
 	.venv-colab/bin/python -m pip install --requirement tests/colab.txt
 	@touch $@
 
-.PHONY: help lab test test-colab run homework grade format bench publish digits lock clean
+.PHONY: help lab test test-colab run figures homework grade format bench publish digits lock clean
