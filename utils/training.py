@@ -12,8 +12,8 @@ from tqdm.auto import tqdm
 LossFn = Callable[[nn.Module, Tensor], dict[str, Tensor]]
 
 NO_GPU = (
-    "Without a GPU this notebook uses the 10,000 digits that travel with the course, and takes a minute or two. With one it\n"
-    "uses all 70,000 of MNIST: menu Runtime > Change runtime type > T4 GPU, then Runtime > Run all."
+    "There is no GPU, so the notebook uses the 10,000 digits that travel with the course: a minute or two.\n"
+    "With a GPU it uses all 70,000 of MNIST: menu Runtime > Change runtime type > T4 GPU, then Runtime > Run all."
 )
 
 

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure, FigureBase
 
 Move = Callable[..., str]
 Draw = Callable[[FigureBase], Move]
-Control = tuple[float, float, float] | list[Any]  # lowest, highest, start; or what can be chosen, the first at the start
+Control = tuple[float, float, float] | list[Any]  # lowest, highest, start; or what to choose from, the first at start
 
 
 def explore(draw: Draw, labels: dict[str, str], figsize: tuple[float, float], **controls: Control) -> widgets.VBox:
-    """A slider, or a list to choose from, for each of `controls`, above the picture that `draw` makes.
+    """A number with a slider, or a list to choose from, for each of `controls`, above the picture that `draw` makes.
 
     `draw(fig)` draws once into the empty figure `fig` and returns a function `move(**values)`, which is called for each
     new position: it changes what was drawn with `animated=True`, and returns the numbers to see as one sentence, which
@@ -30,7 +30,10 @@ def explore(draw: Draw, labels: dict[str, str], figsize: tuple[float, float], **
     move = draw(fig)
     canvas.draw()
     background, moving = canvas.copy_from_bbox(fig.bbox), _moving(fig)
-    boxes = {name: _control(labels[name], control) for name, control in controls.items()}
+    boxes, rows = {}, []
+    for name, control in controls.items():
+        boxes[name], row = _control(labels[name], control)
+        rows.append(row)
     picture, caption = widgets.HTML(), widgets.HTML()
 
     def update(change: object = None) -> None:
@@ -47,7 +50,7 @@ def explore(draw: Draw, labels: dict[str, str], figsize: tuple[float, float], **
     for box in boxes.values():
         box.observe(update, names="value")
     update()
-    return widgets.VBox([*boxes.values(), picture, caption])
+    return widgets.VBox([*rows, picture, caption])
 
 
 def stills(draw: Draw, *positions: dict[str, Any], figsize: tuple[float, float]) -> Figure:
@@ -65,12 +68,21 @@ def _moving(fig: FigureBase) -> list[Artist]:
     return sorted(fig.findobj(Artist.get_animated), key=Artist.get_zorder)
 
 
-def _control(label: str, control: Control) -> widgets.Widget:
-    """A list to choose from, or a slider: of whole numbers if that is what it was given."""
-    looks = {"description": label, "style": {"description_width": "initial"}, "layout": {"width": "26em"}}
+def _control(label: str, control: Control) -> tuple[widgets.Widget, widgets.Widget]:
+    """What holds the value, and what is shown: a list, or a number and its slider, for whole numbers if given those.
+
+    The number is there because a screen reader reads its label, and doesn't find that of a slider.
+    """
+    looks = {"description": label, "style": {"description_width": "initial"}}
     if isinstance(control, list):
-        return widgets.Dropdown(options=control, **looks)
+        choice = widgets.Dropdown(options=control, **looks)
+        return choice, choice
     low, high, start = control
-    if all(isinstance(number, int) for number in control):
-        return widgets.IntSlider(value=start, min=low, max=high, **looks)
-    return widgets.FloatSlider(value=start, min=low, max=high, step=(high - low) / 100, **looks)
+    whole = all(isinstance(number, int) for number in control)
+    number, slider = (
+        (widgets.BoundedIntText, widgets.IntSlider) if whole else (widgets.BoundedFloatText, widgets.FloatSlider)
+    )
+    limits = {"value": start, "min": low, "max": high, "step": 1 if whole else 0.05}
+    number, slider = number(**limits, **looks, layout={"width": "21em"}), slider(**limits, readout=False)
+    widgets.jslink((number, "value"), (slider, "value"))
+    return slider, widgets.HBox([number, slider])
