@@ -23,6 +23,9 @@ homework: $(READY) ## write the hand-outs: homework/NAME.zip for a class, notebo
 grade: $(READY) ## grade a folder of submissions into graded/: make grade SUBMISSIONS=folder SEED=word
 	$(PY) -m tools.grade "$(SUBMISSIONS)" --seed "$(SEED)" $(ARGS)
 
+slides: $(READY) ## make lecture slides in slides/, which need no network
+	$(PY) -m tools.slides
+
 format: $(READY) ## bring code and notebooks into the one style
 	$(PY) -m ruff check --fix --exit-zero --quiet
 	$(PY) -m ruff format
@@ -55,4 +58,4 @@ $(READY): pyproject.toml constraints.txt
 	$(PY) -m pip install --constraint constraints.txt --editable ".[test,homework,docs]"
 	@touch $@
 
-.PHONY: help lab test run homework grade format bench publish digits lock clean
+.PHONY: help lab test run homework grade slides format bench publish digits lock clean

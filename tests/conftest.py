@@ -1,11 +1,32 @@
 """What every test, and every notebook that runs as one, finds around it."""
 
 import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib
+import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["VAE_DIGITS"] = "embedded"  # stored outputs were made from these, on a machine with a GPU too
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # as many workers as cores: PyTorch's threads would only wait for each other
 matplotlib.use("agg")  # tests open no windows; a notebook's kernel chooses for itself
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A Chromium: the one that CHROMIUM names, one that is installed, or Playwright's own."""
+    installed = filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser")))
+    executable = os.environ.get("CHROMIUM") or next(installed, None)
+    with sync_playwright() as playwright:
+        if not executable and not Path(playwright.chromium.executable_path).exists():
+            missing = "no Chromium: install one, name it in CHROMIUM, or run `playwright install chromium`"
+            pytest.fail(missing) if "CI" in os.environ else pytest.skip(missing)
+        chromium = playwright.chromium.launch(
+            executable_path=executable, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        yield chromium
+        chromium.close()
