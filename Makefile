@@ -4,7 +4,7 @@ PY := .venv/bin/python
 READY := .venv/ready
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r name text; do printf '%-9s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r name text; do printf '%-10s %s\n' "$$name" "$$text"; done
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
@@ -14,8 +14,14 @@ test: $(READY) ## check style, run every test, and every notebook as a test
 	$(PY) -m ruff format --check
 	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
+test-colab: .venv-colab/ready ## run every notebook as on Colab: alone in an empty folder, with the versions there
+	.venv-colab/bin/python -m pytest --override-ini addopts= tests/test_colab.py $(ARGS)
+
 run: $(READY) ## run all notebooks again and store what they print and draw
 	$(PY) tools/run_notebooks.py $(ARGS)
+
+figures: $(READY) ## draw the pictures of the ideas in img/ again
+	$(PY) -m tools.make_figures
 
 homework: $(READY) ## write the hand-outs: homework/NAME.zip for a class, notebooks/practice/ for learners
 	$(PY) -m tools.homework
@@ -45,7 +51,7 @@ lock: $(READY) ## pin every package that pyproject.toml leads to (newest version
 		--output-file constraints.txt $(ARGS) pyproject.toml
 
 clean: ## remove the environment and everything else that can be made again
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-colab .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 # Written last: without it an environment is unfinished, and is made from scratch.
 $(READY): pyproject.toml constraints.txt
@@ -58,4 +64,9 @@ $(READY): pyproject.toml constraints.txt
 	$(PY) -m pip install --constraint constraints.txt --editable ".[test,homework,docs]"
 	@touch $@
 
-.PHONY: help lab test run homework grade slides format bench publish digits lock clean
+.venv-colab/ready: tests/colab.txt
+	$(PYTHON) -m venv --clear .venv-colab
+	.venv-colab/bin/python -m pip install --requirement tests/colab.txt
+	@touch $@
+
+.PHONY: help lab test test-colab run figures homework grade slides format bench publish digits lock clean

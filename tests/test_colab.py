@@ -1,5 +1,6 @@
 """The setup cell: a notebook alone in an empty folder, as Colab opens it, fetches the course or says why not."""
 
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from tools.publish import publish
 
 COURSE = Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in course.NOTEBOOKS.glob("*.ipynb"))
+COLAB = importlib.metadata.version("ipywidgets") == "7.7.1"
 ORIGIN = new_code_cell("print(utils.__file__)")
 
 
@@ -62,8 +64,9 @@ def colab(github, tmp_path, monkeypatch):
             publish(repository, tmp_path, branch)
         notebook = nbformat.read(path, as_version=4)
         NotebookClient(
-            notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": content}}
+            notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": content}}
         ).execute()
+        run.outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
         return notebook.cells[-1].outputs[0].text.strip()
 
     run.content = content
@@ -79,6 +82,15 @@ def test_alone_it_fetches_the_course_and_gets_through_its_imports(colab, name):
     imports = new_code_cell(course.sources(name)[1])
     where = colab([setup(name), imports, setup(name), ORIGIN])  # the setup cell twice: harmless
     assert Path(where) == colab.content / "course" / "utils" / "__init__.py"
+
+
+@pytest.mark.skipif(not COLAB, reason="`make test-colab` runs whole notebooks, with Colab's versions of the packages")
+@pytest.mark.parametrize("name", NAMES)
+def test_alone_it_runs_whole(colab, name):
+    where = colab([*(new_code_cell(source) for source in course.sources(name)), ORIGIN])
+    assert Path(where) == colab.content / "course" / "utils" / "__init__.py"
+    assert [output.text for output in colab.outputs if output.get("name") == "stderr"] == []
+    assert any("image/png" in output.get("data", {}) for output in colab.outputs)
 
 
 def test_restarted_it_uses_what_was_fetched(colab):

@@ -7,6 +7,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tools import run_notebooks
+from utils import pictures
 
 WIDGET = new_output("display_data", {run_notebooks.WIDGET_VIEW: {"model_id": "1"}, "text/plain": "IntSlider()"})
 BAR = new_output("stream", name="stderr", text="\r 50%|█████     |\r100%|██████████|")
@@ -117,4 +118,4 @@ def test_the_figures_in_img_are_those_of_the_notebooks():
         drawn |= run_notebooks.figures(nbformat.read(path, as_version=4))
     stored = {path.stem: path.read_bytes() for path in (run_notebooks.COURSE / "img").glob("*.png")}
     assert drawn
-    assert stored == drawn
+    assert {name: stored[name] for name in stored if name not in pictures.ALT} == drawn

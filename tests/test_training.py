@@ -3,6 +3,7 @@
 import os
 import sys
 from functools import partial
+from types import ModuleType
 
 import nbformat
 import pytest
@@ -60,9 +61,20 @@ def test_set_seed_repeats_the_draws():
 
 
 @pytest.mark.parametrize(("available", "expected"), [(True, "cuda"), (False, "cpu")])
-def test_pick_device_takes_the_gpu_if_there_is_one(available, expected, monkeypatch):
+def test_pick_device_takes_the_gpu_if_there_is_one(available, expected, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     assert pick_device() == torch.device(expected)
+    assert capsys.readouterr().out == f"PyTorch {torch.__version__} on {'a GPU' if available else 'the CPU'}\n"
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_on_colab_it_says_how_to_get_a_gpu_if_there_is_none(available, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    pick_device()
+    assert ("Change runtime type" in capsys.readouterr().out) != available
 
 
 @given(n=st.integers(0, 60), batch_size=st.integers(1, 70), seed=st.integers(0, 2**32))

@@ -1,5 +1,6 @@
 """Seeds, the device, minibatches and the training loop that notebook 01 writes out in full."""
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -10,10 +11,22 @@ from tqdm.auto import tqdm
 
 LossFn = Callable[[nn.Module, Tensor], dict[str, Tensor]]
 
+NO_GPU = (
+    "Without a GPU this notebook uses the 10,000 digits that travel with the course, and takes a minute or two. With one it\n"
+    "uses all 70,000 of MNIST: menu Runtime > Change runtime type > T4 GPU, then Runtime > Run all."
+)
+
 
 def pick_device() -> torch.device:
-    """The GPU if PyTorch can use one through CUDA, else the CPU (Apple's MPS lacks the float64 of our checks)."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU if PyTorch can use one through CUDA, else the CPU (Apple's MPS lacks the float64 of our checks).
+
+    Prints which one, and on Colab without a GPU how to get one.
+    """
+    gpu = torch.cuda.is_available()
+    print(f"PyTorch {torch.__version__} on {torch.cuda.get_device_name() if gpu else 'the CPU'}")
+    if not gpu and "google.colab" in sys.modules:
+        print(NO_GPU)
+    return torch.device("cuda" if gpu else "cpu")
 
 
 def set_seed(seed: int) -> None:

@@ -1,46 +1,76 @@
-"""Sliders beside the maths: one figure, drawn again in place whenever a slider moves."""
+"""Sliders beside the maths: one picture, of which only the moving parts are drawn again when a slider moves."""
 
+import base64
 import io
 from collections.abc import Callable
+from html import escape
+from typing import Any
 
 import ipywidgets as widgets
-from matplotlib.figure import Figure
+import matplotlib.pyplot as plt
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure, FigureBase
 
-Slider = tuple[float, float, float]
+Move = Callable[..., str]
+Draw = Callable[[FigureBase], Move]
+Control = tuple[float, float, float] | list[Any]  # lowest, highest, start; or what can be chosen, the first at the start
 
 
-def explore(
-    draw: Callable[..., str], labels: dict[str, str], figsize: tuple[float, float] = (8.5, 3.2), **sliders: Slider
-) -> widgets.VBox:
-    """One slider for each of `sliders`, name = (lowest, highest, start), above the picture that `draw` makes of them.
+def explore(draw: Draw, labels: dict[str, str], figsize: tuple[float, float], **controls: Control) -> widgets.VBox:
+    """A slider, or a list to choose from, for each of `controls`, above the picture that `draw` makes.
 
-    `draw(fig, **values)` draws into the empty figure `fig` and returns one sentence, shown below the picture for
-    readers who can't see it. `labels` gives each slider's name in words. Only this one figure is ever kept, and
-    matplotlib's list of open figures doesn't know it. Works with ipywidgets 7.7 and 8.
+    `draw(fig)` draws once into the empty figure `fig` and returns a function `move(**values)`, which is called for each
+    new position: it changes what was drawn with `animated=True`, and returns the numbers to see as one sentence, which
+    is also the picture's alternative text. `labels` gives each control's name in words. Only this one figure is ever
+    kept, and matplotlib's list of open figures doesn't know it. Works with ipywidgets 7.7 and 8.
     """
     fig = Figure(figsize=figsize)
-    image, caption = widgets.Image(format="png"), widgets.HTML()
-    controls = {
-        name: widgets.FloatSlider(
-            value=start,
-            min=low,
-            max=high,
-            step=(high - low) / 100,
-            description=labels[name],
-            style={"description_width": "initial"},
-            layout={"width": "24em"},
-        )
-        for name, (low, high, start) in sliders.items()
-    }
+    canvas = FigureCanvasAgg(fig)
+    move = draw(fig)
+    canvas.draw()
+    background, moving = canvas.copy_from_bbox(fig.bbox), _moving(fig)
+    boxes = {name: _control(labels[name], control) for name, control in controls.items()}
+    picture, caption = widgets.HTML(), widgets.HTML()
 
     def update(change: object = None) -> None:
-        fig.clear()
-        caption.value = draw(fig, **{name: control.value for name, control in controls.items()})
+        sentence = move(**{name: box.value for name, box in boxes.items()})
+        canvas.restore_region(background)
+        for artist in moving:
+            fig.draw_artist(artist)
         png = io.BytesIO()
-        fig.savefig(png, format="png")
-        image.value = png.getvalue()
+        plt.imsave(png, canvas.buffer_rgba(), format="png", pil_kwargs={"compress_level": 1})
+        source = base64.b64encode(png.getvalue()).decode()
+        picture.value = f'<img alt="{escape(sentence)}" src="data:image/png;base64,{source}">'
+        caption.value = escape(sentence)
 
-    for control in controls.values():
-        control.observe(update, names="value")
+    for box in boxes.values():
+        box.observe(update, names="value")
     update()
-    return widgets.VBox([*controls.values(), image, caption])
+    return widgets.VBox([*boxes.values(), picture, caption])
+
+
+def stills(draw: Draw, *positions: dict[str, Any], figsize: tuple[float, float]) -> Figure:
+    """The picture of `explore` at several positions under each other, each of size `figsize`, with its sentence."""
+    fig = plt.figure(figsize=(figsize[0], figsize[1] * len(positions)))
+    for part, values in zip(fig.subfigures(len(positions), squeeze=False).flat, positions, strict=True):
+        part.suptitle(draw(part)(**values), fontsize=9)
+        for artist in _moving(part):
+            artist.set_animated(False)
+    return fig
+
+
+def _moving(fig: FigureBase) -> list[Artist]:
+    """What was drawn with `animated=True`, from back to front."""
+    return sorted(fig.findobj(Artist.get_animated), key=Artist.get_zorder)
+
+
+def _control(label: str, control: Control) -> widgets.Widget:
+    """A list to choose from, or a slider: of whole numbers if that is what it was given."""
+    looks = {"description": label, "style": {"description_width": "initial"}, "layout": {"width": "26em"}}
+    if isinstance(control, list):
+        return widgets.Dropdown(options=control, **looks)
+    low, high, start = control
+    if all(isinstance(number, int) for number in control):
+        return widgets.IntSlider(value=start, min=low, max=high, **looks)
+    return widgets.FloatSlider(value=start, min=low, max=high, step=(high - low) / 100, **looks)
