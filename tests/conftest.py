@@ -4,10 +4,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["VAE_DIGITS"] = "embedded"  # stored outputs were made from these, on a machine with a GPU too
@@ -16,9 +19,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 matplotlib.use("agg")  # tests open no windows; a notebook's kernel chooses for itself
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+@pytest.fixture(scope="module")  # not longer: while it lives, its event loop is in the way of tests that run notebooks
+def browser() -> Iterator["Browser"]:
     """A Chromium: the one that CHROMIUM names, one that is installed, or Playwright's own."""
+    from playwright.sync_api import sync_playwright  # here, because `make test-colab` has none
+
     installed = filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser")))
     executable = os.environ.get("CHROMIUM") or next(installed, None)
     with sync_playwright() as playwright:

@@ -88,9 +88,16 @@ def test_what_a_cell_is_to_show_must_be_in_it():
             slides.of_notebook(new_notebook(cells=[cell(source, show=["a phrase"])]))
 
 
+def test_a_slide_with_nothing_but_a_title_is_refused():
+    with pytest.raises(ValueError, match="nothing stands on a slide with the title '## Why"):
+        slides.of_notebook(new_notebook(cells=[cell("## Why?\n\nBecause.")]))
+
+
 def test_long_code_goes_on_on_the_next_slide():
     source = "\n\n".join(f"def f{i}(x):\n    y = x\n    return y" for i in range(5))
-    first, second = slides.of_notebook(new_notebook(cells=[cell("## Code"), cell(source, "fragment", show=["def"])]))
+    first, second = slides.of_notebook(
+        new_notebook(cells=[cell("## Code\n\n> so"), cell(source, "fragment", show=["def"])])
+    )
     assert first.title == second.title == "## Code"
     assert code([first])[0].count("def") + code([second])[0].count("def") == 5
 

@@ -66,7 +66,7 @@ class Slide:
 
 
 def slides(cells: Iterable[tuple[object, str, NotebookNode]]) -> list[Slide]:
-    """The slides of cells that come with what is new for each slide, and with their title."""
+    """The slides of cells that come with a key, which is another one for each slide, and with a title."""
     made: list[Slide] = []
     previous = None
     for key, title, cell in cells:
@@ -79,6 +79,8 @@ def slides(cells: Iterable[tuple[object, str, NotebookNode]]) -> list[Slide]:
             if block.metadata.get("continued"):
                 made.append(Slide(title))
             made[-1].blocks.append(block)
+    if empty := [slide.title for slide in made if not slide.blocks]:
+        raise ValueError(f"nothing stands on a slide with the title {empty[0]!r}: name a sentence in its cell's `show`")
     return made
 
 
@@ -142,7 +144,8 @@ def _text(cell: NotebookNode) -> tuple[list[NotebookNode], list[str]]:
 def _code(cell: NotebookNode) -> tuple[list[NotebookNode], list[str]]:
     """What of a code cell stands on the slide: chosen pieces of code, of `LINES` at most; its figures or its text."""
     phrases = cell.metadata.get("slideshow", {}).get("show", [])
-    pieces = [piece for piece in trimmed(cell.source).split("\n\n") if any(phrase in piece for phrase in phrases)]
+    code = trimmed(cell.source).split("\n\n") if phrases else []
+    pieces = [piece for piece in code if any(phrase in piece for phrase in phrases)]
     _complain({phrase for phrase in phrases if not any(phrase in piece for piece in pieces)}, cell)
     shown: list[NotebookNode] = []
     for piece in pieces:
@@ -187,11 +190,8 @@ def trimmed(source: str) -> str:
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and _drop_types(node):
-            plain = f"{' ' * node.col_offset}def {node.name}({ast.unparse(node.args)}):"
-            lines[node.lineno - 1 : node.body[0].lineno - 1] = [
-                plain,
-                *[None] * (node.body[0].lineno - node.lineno - 1),
-            ]
+            lines[node.lineno - 1 : node.body[0].lineno - 1] = [None] * (node.body[0].lineno - node.lineno)
+            lines[node.lineno - 1] = f"{' ' * node.col_offset}def {node.name}({ast.unparse(node.args)}):"
         if _is_aside(node, tree):
             lines[node.lineno - 1 : node.end_lineno] = [None] * (node.end_lineno - node.lineno + 1)
     code = "\n".join(line for line in lines if line is not None)
