@@ -29,6 +29,9 @@ homework: $(READY) ## write the hand-outs: homework/NAME.zip for a class, notebo
 grade: $(READY) ## grade a folder of submissions into graded/: make grade SUBMISSIONS=folder SEED=word
 	$(PY) -m tools.grade "$(SUBMISSIONS)" --seed "$(SEED)" $(ARGS)
 
+slides: $(READY) ## make lecture slides in slides/, which need no network
+	$(PY) -m tools.slides
+
 format: $(READY) ## bring code and notebooks into the one style
 	$(PY) -m ruff check --fix --exit-zero --quiet
 	$(PY) -m ruff format
@@ -66,4 +69,4 @@ $(READY): pyproject.toml constraints.txt
 	.venv-colab/bin/python -m pip install --requirement tests/colab.txt
 	@touch $@
 
-.PHONY: help lab test test-colab run figures homework grade format bench publish digits lock clean
+.PHONY: help lab test test-colab run figures homework grade slides format bench publish digits lock clean

@@ -64,6 +64,7 @@ def handout(source: NotebookNode) -> NotebookNode:
     notebook.metadata.pop("celltoolbar", None)
     for cell in notebook.cells:
         cell.metadata.pop("tags", None)
+        cell.metadata.pop("slideshow", None)
         cell.source = cell.source.replace("/blob/main/notebooks/", "/blob/main/notebooks/practice/")
     return notebook
 

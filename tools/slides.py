@@ -1,0 +1,291 @@
+"""Make lecture slides out of the notebooks: `make slides`.
+
+slides/ then holds a reveal.js deck for each notebook, lecture.html for a single lecture of 50 minutes, and index.html.
+The folder is complete: the decks need no network. What stands in them is told by the notebooks' cell metadata, which
+JupyterLab's property inspector shows:
+
+    "slideshow": {"slide_type": "slide"}     this cell begins a slide; a "fragment" goes on with it, "notes" are notes
+    "slideshow": {…, "show": ["a phrase"]}   sentences, or pieces of code, with this phrase stand on the slide
+    "tags": ["lecture:07"]                   the cell belongs to slide 7 of the single lecture
+
+Of a text cell the slide shows headings, displayed equations, lists, tables, quotations, and the sentences in `show`;
+its paragraphs become speaker notes. Of a code cell it shows the figures, or what is printed, and the pieces of code
+(between blank lines) in `show`. A slide opens with its title and first block; each click reveals the next.
+"""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import matplotlib
+import nbformat
+from nbconvert import SlidesExporter
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from traitlets.config import Config
+
+from tools.cells import HIDDEN
+
+COURSE = Path(__file__).parents[1]
+NOTEBOOKS = sorted(COURSE.glob("notebooks/*.ipynb"))
+TEMPLATE = Path(__file__).parent / "slides_template"
+LECTURE = "Variational autoencoders in one lecture"
+PLAN = (
+    "From an autoencoder to new digits: formulation, the KL divergence step by step, the ELBO, the loss, the trick, "
+    "training, implementation, learning curves, results."
+)
+LINES, COLUMNS = 15, 92  # of code that a class can read on one slide
+
+BLOCKS = {  # how a block of Markdown begins
+    "heading": r"#+ ",
+    "equation": r"\$\$",
+    "list": r"([*-]|\d+\.) ",
+    "table": r"\|",
+    "quote": r"> ",
+    "answer": r"<details>",
+    "badge": r"\[!\[",
+    "paragraph": "",
+}
+SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?]\*\*)|(?<=[.!?]\)))\s+(?=[(*\"]*[A-Z`])")
+FOR_TOOLS = re.compile(r"^ *(### (BEGIN|END) SOLUTION|# NBVAL_|# checks ).*\n?|  # (noqa|fmt)\b.*", re.MULTILINE)
+
+
+@dataclass
+class Slide:
+    """A title, what stands below it, and what the lecturer may say."""
+
+    title: str  # Markdown, with its #
+    blocks: list[NotebookNode] = field(default_factory=list)  # cells; metadata.kind says what they are
+    notes: list[str] = field(default_factory=list)  # Markdown
+
+
+def slides(cells: Iterable[tuple[object, str, NotebookNode]]) -> list[Slide]:
+    """The slides of cells that come with a key, which is another one for each slide, and with a title."""
+    made: list[Slide] = []
+    previous = None
+    for key, title, cell in cells:
+        if key != previous:
+            made.append(Slide(title))
+        previous = key
+        shown, notes = (_text if cell.cell_type == "markdown" else _code)(cell)
+        made[-1].notes += notes
+        for block in shown:
+            if block.metadata.get("continued"):
+                made.append(Slide(title))
+            made[-1].blocks.append(block)
+    if empty := [slide.title for slide in made if not slide.blocks]:
+        raise ValueError(f"nothing stands on a slide with the title {empty[0]!r}: name a sentence in its cell's `show`")
+    return made
+
+
+def of_notebook(notebook: NotebookNode) -> list[Slide]:
+    """The deck of a notebook: its cells with slide metadata."""
+    chosen, key = [], 0
+    for title, cell in _titled(notebook):
+        kind = cell.metadata.get("slideshow", {}).get("slide_type", "skip")
+        key += kind in ("slide", "subslide")
+        if kind != "skip":
+            chosen.append((key, title, cell))
+    return slides(chosen)
+
+
+def of_lecture(notebooks: Iterable[NotebookNode]) -> list[Slide]:
+    """The single lecture: a title, then the cells of all notebooks with a tag like "lecture:07", in that order."""
+    chosen = [
+        (tag, title, cell)
+        for notebook in notebooks
+        for title, cell in _titled(notebook)
+        for tag in cell.metadata.get("tags", [])
+        if tag.startswith("lecture:")
+    ]
+    title = Slide(f"# {LECTURE}", [new_markdown_cell(PLAN, metadata={"kind": "sentence"})])
+    return [title, *slides(sorted(chosen, key=lambda item: item[0]))]
+
+
+def _titled(notebook: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:
+    """Each cell with the heading it stands under, not counting those of exercises."""
+    title = ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            title = (re.findall(r"^#+ (?!Exercise).+", cell.source, re.MULTILINE) or [title])[-1]
+        yield re.sub("^##+", "##", title), cell
+
+
+def _text(cell: NotebookNode) -> tuple[list[NotebookNode], list[str]]:
+    """What of a text cell stands on the slide, and what becomes notes."""
+    phrases = set(cell.metadata.get("slideshow", {}).get("show", []))
+    for_speaker = cell.metadata.get("slideshow", {}).get("slide_type") == "notes"
+    shown, notes, found = [], [], set()
+    for block in re.split(r"\n\s*\n", cell.source.strip()):
+        kind = next(kind for kind, beginning in BLOCKS.items() if re.match(beginning, block))
+        block = re.sub(r"\((\d\d_\w+)\.ipynb[^)\s]*\)", r"(\1.html)", block)
+        if kind == "paragraph":
+            notes.append(block)
+            text = " ".join(block.split())
+            for sentence in SENTENCE_END.split(text):
+                if here := {phrase for phrase in phrases if phrase in sentence}:
+                    found |= here
+                    shown.append(new_markdown_cell(sentence, metadata={"kind": "sentence"}))
+        elif for_speaker:
+            notes.append(block)
+        elif kind not in ("heading", "answer", "badge"):
+            block = in_steps(block) if kind == "equation" else block
+            shown.append(new_markdown_cell(block, metadata={"kind": kind}))
+    _complain(phrases - found, cell)
+    return shown, notes
+
+
+def _code(cell: NotebookNode) -> tuple[list[NotebookNode], list[str]]:
+    """What of a code cell stands on the slide: chosen pieces of code, of `LINES` at most; its figures or its text."""
+    phrases = cell.metadata.get("slideshow", {}).get("show", [])
+    code = trimmed(cell.source).split("\n\n") if phrases else []
+    pieces = [piece for piece in code if any(phrase in piece for phrase in phrases)]
+    _complain({phrase for phrase in phrases if not any(phrase in piece for piece in pieces)}, cell)
+    shown: list[NotebookNode] = []
+    for piece in pieces:
+        if shown and shown[-1].source.count("\n") + piece.count("\n") + 3 <= LINES:
+            shown[-1].source += f"\n\n{piece}"
+        else:
+            shown.append(new_code_cell(piece, metadata={"kind": "code", "continued": bool(shown)}))
+    pictures = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+    if cell.outputs:
+        kind = "figure" if pictures else "printed"
+        shown.append(new_code_cell(outputs=pictures or cell.outputs, metadata={"kind": kind}))
+    return shown, []
+
+
+def _complain(phrases: set[str], cell: NotebookNode) -> None:
+    """Raise ValueError if a phrase to show is not in its cell."""
+    if phrases:
+        raise ValueError(f'no sentence or piece of code has "{min(phrases)}", which a slide shows, in:\n{cell.source}')
+
+
+def in_steps(equation: str) -> str:
+    r"""A derivation, \begin{aligned} left &= right && reason, with long left sides on lines of their own."""
+    before, aligned, rest = equation.partition(r"\begin{aligned}")
+    body, _, after = rest.partition(r"\end{aligned}")
+    lines = [line.partition("&") for line in body.split(r"\\")]
+    if "&&" not in body:
+        return equation
+    steps = []
+    for left, _, right in lines:
+        if len(left.strip()) > 30:
+            steps.append(f"& {left.strip()}")
+            left = ""
+        right = re.sub("&&(.*)", r"&& {\\small\1}", right.rstrip(), flags=re.DOTALL)
+        steps.append(f"{left}&{right}")
+    return before + aligned + "\\\\[0.3em]\n".join(steps) + r"\end{aligned}" + after
+
+
+def trimmed(source: str) -> str:
+    """Code as a class reads it: without docstrings, types, asserts, prints, and marks for the course's tests."""
+    source = FOR_TOOLS.sub("", HIDDEN.sub("", source))
+    lines: list[str | None] = list(source.splitlines())
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and _drop_types(node):
+            lines[node.lineno - 1 : node.body[0].lineno - 1] = [None] * (node.body[0].lineno - node.lineno)
+            lines[node.lineno - 1] = f"{' ' * node.col_offset}def {node.name}({ast.unparse(node.args)}):"
+        if _is_aside(node, tree):
+            lines[node.lineno - 1 : node.end_lineno] = [None] * (node.end_lineno - node.lineno + 1)
+    code = "\n".join(line for line in lines if line is not None)
+    ruff = [sys.executable, "-m", "ruff", "format", "--isolated", f"--line-length={COLUMNS}", "-"]
+    code = subprocess.run(ruff, input=code, capture_output=True, encoding="utf-8", check=True).stdout
+    code = "\n".join(line if len(line) <= COLUMNS else line.split("  # ")[0] for line in code.splitlines())
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r":\n\n+", ":\n", code)).strip()
+
+
+def _drop_types(function: ast.FunctionDef) -> bool:
+    """Take the types from a function's arguments; returns whether it had any."""
+    typed = [node for node in ast.walk(function.args) if isinstance(node, ast.arg) and node.annotation]
+    for argument in typed:
+        argument.annotation = None
+    return bool(typed or function.returns)
+
+
+def _is_aside(node: ast.AST, tree: ast.Module) -> bool:
+    """Whether a statement is a docstring, an assert, or prints what the slide shows anyway."""
+    if not isinstance(node, ast.Expr):
+        return isinstance(node, ast.Assert)
+    prints = node in tree.body and isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "print"
+    return prints or isinstance(node.value, ast.Constant)
+
+
+def html(deck: list[Slide]) -> str:
+    """The deck as a page that needs `assets` beside it."""
+    cells = []
+    for slide in deck:
+        said = [block.source for block in slide.blocks if block.metadata.kind == "sentence"]
+        alt = re.sub(r"[*`$\\]", "", " ".join([slide.title.lstrip("# "), *said]))
+        for block in slide.blocks:
+            block.metadata.update(fragment=True, alt=alt)
+        slide.blocks[0].metadata.update(fragment=False, title=slide.title, notes="\n\n".join(slide.notes))
+        slide.blocks[-1].metadata.last = True
+        cells += slide.blocks
+    notebook = new_notebook(cells=cells, metadata={"title": deck[0].title.lstrip("# ")})
+    options = Config()
+    options.CSSHTMLHeaderPreprocessor.style = "a11y-high-contrast-light"
+    exporter = SlidesExporter(
+        config=options,
+        template_name=TEMPLATE.name,
+        extra_template_basedirs=[str(TEMPLATE.parent)],
+        exclude_anchor_links=True,
+        reveal_width="1280",
+        reveal_height="720",
+        reveal_number="c/t",
+        reveal_transition="none",
+    )
+    return exporter.from_notebook_node(notebook)[0]
+
+
+def copy_assets(folder: Path) -> None:
+    """Copy reveal.js, MathJax and the fonts, which other packages carry, and our style sheet."""
+    reveal = Path(find_spec("sphinx_revealjs").origin).parent / "_static" / "revealjs"
+    mathjax = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax"
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    source_sans = reveal / "dist" / "theme" / "fonts" / "source-sans-pro"
+    folder.mkdir(parents=True)
+    for file in (
+        reveal / "LICENSE",
+        reveal / "dist" / "reveal.js",
+        reveal / "dist" / "reveal.css",
+        reveal / "plugin" / "notes" / "notes.js",
+        mathjax / "tex-svg.js",
+        fonts / "DejaVuSansMono.ttf",
+        fonts / "DejaVuSans.ttf",
+        fonts / "LICENSE_DEJAVU",
+        TEMPLATE / "slides.css",
+    ):
+        shutil.copy(file, folder)
+    shutil.copytree(source_sans, folder / "source-sans-pro", ignore=shutil.ignore_patterns("*.eot", "*.ttf"))
+
+
+def decks() -> dict[str, list[Slide]]:
+    """All decks by name: one for each notebook, and the lecture."""
+    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in NOTEBOOKS}
+    of_each = {name: of_notebook(notebook) for name, notebook in notebooks.items()}
+    return of_each | {"lecture": of_lecture(notebooks.values())}
+
+
+def make(folder: Path) -> None:
+    """Write all decks, what they need, and a list of them into `folder`, in place of what is there."""
+    made = decks()
+    shutil.rmtree(folder, ignore_errors=True)
+    copy_assets(folder / "assets")
+    entries = []
+    for name, deck in made.items():
+        (folder / f"{name}.html").write_text(html(deck), encoding="utf-8")
+        entries.append(f'<li><a href="{name}.html">{deck[0].title.lstrip("# ")}</a>, {len(deck)} slides</li>')
+        print(f"slides/{name}.html  {len(deck)} slides")
+    page = (TEMPLATE / "index.html").read_text(encoding="utf-8")
+    (folder / "index.html").write_text(page.replace("DECKS", "\n".join(entries)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    make(COURSE / "slides")
