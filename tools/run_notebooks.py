@@ -2,12 +2,13 @@
 
 A notebook is replaced only when all its cells ran; an exception leaves the file as it was and is printed with its cell.
 Stored afterwards: the outputs of one fresh run, cell ids as they were, and nothing that differs from run to run
-(timestamps, widget state, progress bars, the Python version). The figure of a cell with the tag "img:name" is also
-written to img/name.png, for the README.
+(timestamps, widget state, progress bars, the Python version). Figures have 256 colours; that of a cell with the tag
+"img:name" is also written to img/name.png, for the README.
 """
 
 import argparse
 import base64
+import io
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from PIL import Image
 
 COURSE = Path(__file__).parents[1]
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -32,6 +34,18 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = _joined([output for output in cell.outputs if not _is_fleeting(output)])
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    output.data["image/png"] = _smaller(output.data["image/png"])
+
+
+def _smaller(picture: str) -> str:
+    """A PNG picture, as text in base64, with at most 256 colours: about half of its size."""
+    image, png = Image.open(io.BytesIO(base64.b64decode(picture))), io.BytesIO()
+    if image.mode == "P":  # it has been here before
+        return picture
+    image.convert("RGB").quantize(256).save(png, "png", optimize=True)
+    return base64.b64encode(png.getvalue()).decode()
 
 
 def _is_fleeting(output: nbformat.NotebookNode) -> bool:

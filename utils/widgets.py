@@ -84,5 +84,6 @@ def _control(label: str, control: Control) -> tuple[widgets.Widget, widgets.Widg
     )
     limits = {"value": start, "min": low, "max": high, "step": 1 if whole else 0.05}
     number, slider = number(**limits, **looks, layout={"width": "21em"}), slider(**limits, readout=False)
-    widgets.jslink((number, "value"), (slider, "value"))
-    return slider, widgets.HBox([number, slider])
+    # a slider counts its steps in the browser, and comes back with 0.30000000000000004
+    widgets.link((number, "value"), (slider, "value"), transform=(lambda value: value, lambda value: round(value, 2)))
+    return number, widgets.HBox([number, slider])
