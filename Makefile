@@ -30,6 +30,10 @@ format: $(READY) ## bring code and notebooks into the one style
 bench: $(READY) ## measure the speed of training and of the notebooks (ten minutes, with nothing else running)
 	TQDM_DISABLE=1 $(PY) -m tools.bench $(ARGS)
 
+site: $(READY) ## write the course as web pages to site/build/html
+	$(PY) -m sphinx -M html . site/build -c site -E -q -W --keep-going
+	@echo "Open site/build/html/index.html in a browser."
+
 publish: ## write your repository's address into badges and notebooks: make publish REPO=owner/name
 	$(PYTHON) tools/publish.py "REPO=$(REPO)" "BRANCH=$(BRANCH)"
 
@@ -42,7 +46,7 @@ lock: $(READY) ## pin every package that pyproject.toml leads to (newest version
 		--output-file constraints.txt $(ARGS) pyproject.toml
 
 clean: ## remove the environment and everything else that can be made again
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv site/build .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 # Written last: without it an environment is unfinished, and is made from scratch.
 $(READY): pyproject.toml constraints.txt
@@ -55,4 +59,4 @@ $(READY): pyproject.toml constraints.txt
 	$(PY) -m pip install --constraint constraints.txt --editable ".[test,homework,docs]"
 	@touch $@
 
-.PHONY: help lab test run homework grade format bench publish digits lock clean
+.PHONY: help lab test run homework grade format bench site publish digits lock clean
