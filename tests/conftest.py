@@ -25,6 +25,7 @@ def browser() -> Iterator[playwright.sync_api.Browser]:
             chromium = driver.chromium.launch(executable_path=path, args=["--disable-background-networking"])
         except playwright.sync_api.Error as error:
             give_up = pytest.fail if "CI" in os.environ else pytest.skip
-            give_up(f"No browser: name a Chromium in CHROMIUM, or run `playwright install chromium`.\n{error}")
+            reason = error.message.splitlines()[0]
+            give_up(f"No browser: name a Chromium in CHROMIUM, or run `playwright install chromium`. {reason}")
         yield chromium
         chromium.close()
