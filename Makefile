@@ -39,6 +39,10 @@ format: $(READY) ## bring code and notebooks into the one style
 bench: $(READY) ## measure the speed of training and of the notebooks (ten minutes, with nothing else running)
 	TQDM_DISABLE=1 $(PY) -m tools.bench $(ARGS)
 
+site: $(READY) ## write the course as web pages to site/build/html
+	$(PY) -m sphinx -M html . site/build -c site -E -q -W --keep-going
+	@echo "Open site/build/html/index.html in a browser."
+
 publish: ## write your repository's address into badges and notebooks: make publish REPO=owner/name
 	$(PYTHON) tools/publish.py "REPO=$(REPO)" "BRANCH=$(BRANCH)"
 
@@ -51,7 +55,7 @@ lock: $(READY) ## pin every package that pyproject.toml leads to (newest version
 		--output-file constraints.txt $(ARGS) pyproject.toml
 
 clean: ## remove the environment and everything else that can be made again
-	rm -rf .venv .venv-colab .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-colab site/build slides screenshots .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 # Written last: without it an environment is unfinished, and is made from scratch.
 $(READY): pyproject.toml constraints.txt
@@ -69,4 +73,4 @@ $(READY): pyproject.toml constraints.txt
 	.venv-colab/bin/python -m pip install --requirement tests/colab.txt
 	@touch $@
 
-.PHONY: help lab test test-colab run figures homework grade slides format bench publish digits lock clean
+.PHONY: help lab test test-colab run figures homework grade slides site format bench publish digits lock clean

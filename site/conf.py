@@ -1,0 +1,71 @@
+"""How Sphinx makes the site, `make site`, from README.md and the notebooks as they are stored: nothing is run."""
+
+import shutil
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+project = "Variational autoencoders"
+language = "en"
+extensions = ["myst_nb", "sphinx-mathjax-offline"]
+root_doc = "README"
+include_patterns = ["README.md", "notebooks/*.ipynb"]
+exclude_patterns = [".*"]  # or Sphinx would look through the whole environment
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4
+nb_execution_mode = "off"
+
+mathjax3_config = {"chtml": {"scale": 0.9}}  # the letters of formulas as large as those around them
+html_theme = "sphinx_book_theme"
+html_theme_options = {"home_page_in_toc": True, "navbar_persistent": [], "footer_content_items": []}
+html_context = {"default_mode": "auto"}  # dark where the reader's system is
+html_title = project
+html_favicon = "icon.svg"
+html_static_path = ["style.css"]
+html_css_files = ["style.css"]
+html_show_copyright = False
+html_use_index = False
+
+CONTENTS = """
+```{toctree}
+:hidden:
+:glob:
+
+notebooks/*
+```
+"""
+
+
+def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Make the notebooks, in order, the pages that follow the README."""
+    if docname == root_doc:
+        source[0] += CONTENTS
+
+
+def mend(app: Sphinx, document: nodes.document) -> None:
+    """Replace what is right on GitHub and in Jupyter, but not in the site."""
+    for picture in list(document.findall(nodes.image)):
+        section = picture
+        while not isinstance(section, nodes.section):
+            section = section.parent
+        picture.setdefault("alt", f"Figure in the section “{section[0].astext()}”")
+        if "://" in picture["uri"]:  # Colab's badge: the page would ask another machine for it
+            picture.parent["classes"] += ["button"]
+            picture.replace_self(nodes.Text(picture["alt"]))
+    for equation in document.findall(nodes.math_block):  # Sphinx would put one of several lines where \tag is forbidden
+        equation["no-wrap"] = True
+        equation[:] = [nodes.Text(rf"\[{equation.astext()}\]")]
+
+
+def add_index(app: Sphinx, error: Exception | None) -> None:
+    """Give the home page also the name that a web server looks for."""
+    if not error:
+        shutil.copy(Path(app.outdir) / f"{root_doc}.html", Path(app.outdir) / "index.html")
+
+
+def setup(app: Sphinx) -> None:
+    """Tell Sphinx when to call these functions."""
+    app.connect("source-read", add_contents)
+    app.connect("doctree-read", mend, priority=0)  # before Sphinx collects the pictures
+    app.connect("build-finished", add_index)
