@@ -76,15 +76,18 @@ def test_the_workflow_uses_the_readme_s_commands_and_pinned_actions():
     workflow = yaml.safe_load((COURSE / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
     job = workflow["jobs"]["test"]
     assert all(python in PYTHONS for python in job["strategy"]["matrix"]["python"])
-    uses = [step["uses"] for step in job["steps"] if "uses" in step]
+    uses = [step["uses"] for job in workflow["jobs"].values() for step in job["steps"] if "uses" in step]
     assert all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", action) for action in uses)
     commands = [line for step in job["steps"] for line in step.get("run", "").splitlines()]
     assert commands == [
+        "python -m pip install -c constraints.txt playwright",
+        "python -m playwright install --with-deps chromium",
         "make test",
         "python -m venv .venv",
         r".venv\Scripts\pip install -c constraints.txt -e .[test,homework,docs]",
         r".venv\Scripts\python -m pytest",
     ]
+    assert workflow["jobs"]["colab"]["steps"][-1]["run"] == "make test-colab"
 
 
 # ---- the Makefile, with a stand-in for Python that writes down what it is asked for
@@ -129,7 +132,7 @@ def make(tmp_path):
 def test_help_lists_every_target(make, tmp_path):
     _, _, calls = make()
     printed = subprocess.run(["make"], cwd=tmp_path, capture_output=True, text=True, env=SHELL).stdout
-    targets = re.findall(r"^([a-z]+):", (tmp_path / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (tmp_path / "Makefile").read_text(), re.MULTILINE)
     assert [line.split()[0] for line in printed.splitlines()] == targets
     assert calls == []
 
