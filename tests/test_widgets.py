@@ -10,7 +10,7 @@ import pytest
 
 from utils.widgets import explore, stills
 
-LABELS = {"height": "height of the bar", "name": "its name", "n": "how many"}
+LABELS = {"height": "height of the bar", "n": "how many"}
 
 
 def draw(fig):
@@ -18,9 +18,9 @@ def draw(fig):
     ax.set(xlim=(-0.5, 0.5), ylim=(0, 4))
     (bar,) = ax.bar([0], [0], width=0.5, color="black", animated=True)
 
-    def move(height, name="a", n=1):
+    def move(height, n=1):
         bar.set_height(height)
-        return f"{n} {name} <{height:.1f}> nats"
+        return f"{n} bar <{height:.1f}> nats"
 
     return move
 
@@ -49,7 +49,7 @@ def test_a_slider_moves_only_what_is_animated_in_the_one_figure():
     assert number.description == "height of the bar"
     assert (number.min, number.max, number.value) == (0.0, 4.0, 1.0)
     assert (slider.min, slider.max, slider.value) == (0.0, 4.0, 1.0)
-    assert caption.value == "1 a &lt;1.0&gt; nats"
+    assert caption.value == "1 bar &lt;1.0&gt; nats"
     assert picture(box)[1] == caption.value
     low = ink(box)
     slider.value = 4.0
@@ -61,17 +61,20 @@ def test_a_slider_moves_only_what_is_animated_in_the_one_figure():
     assert plt.get_fignums() == []
 
 
-def test_controls_can_be_whole_numbers_and_lists():
-    box = explore(draw, LABELS, (2.0, 2.0), height=(0.0, 4.0, 1.0), name=["a", "b"], n=(1, 9, 2))
-    _, names, numbers, _, caption = box.children
-    names.value, numbers.children[1].value = "b", 7
-    assert isinstance(numbers.children[1].value, int)
-    assert caption.value == "7 b &lt;1.0&gt; nats"
+def test_numbers_are_whole_if_the_limits_are_and_have_no_rounding_errors():
+    box = explore(draw, LABELS, (2.0, 2.0), height=(0.0, 4.0, 1.0), n=(1, 9, 2))
+    (height, height_slider), (n, n_slider) = (row.children for row in box.children[:2])
+    n_slider.value, height_slider.value = 7, 0.05 + 0.1 + 0.15
+    assert (n.value, height.value) == (7, 0.3)
+    assert isinstance(n.value, int)
+    n.value = 3
+    assert n_slider.value == 3
+    assert box.children[-1].value == "3 bar &lt;0.3&gt; nats"
 
 
 def test_the_static_twin_shows_every_position_with_its_sentence():
     fig = stills(draw, {"height": 1.0}, {"height": 3.0}, figsize=(4.0, 2.0))
-    assert [part._suptitle.get_text() for part in fig.subfigs] == ["1 a <1.0> nats", "1 a <3.0> nats"]
+    assert [part._suptitle.get_text() for part in fig.subfigs] == ["1 bar <1.0> nats", "1 bar <3.0> nats"]
     fig.canvas.draw()
     black = np.asarray(fig.canvas.buffer_rgba())[..., :3].max(axis=2) < 15
     upper, lower = np.split(black, 2)

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure, FigureBase
 
 Move = Callable[..., str]
 Draw = Callable[[FigureBase], Move]
-Control = tuple[float, float, float] | list[Any]  # lowest, highest, start; or what to choose from, the first at start
+Limits = tuple[float, float, float]  # lowest, highest, start
 
 
-def explore(draw: Draw, labels: dict[str, str], figsize: tuple[float, float], **controls: Control) -> widgets.VBox:
-    """A number with a slider, or a list to choose from, for each of `controls`, above the picture that `draw` makes.
+def explore(draw: Draw, labels: dict[str, str], figsize: tuple[float, float], **controls: Limits) -> widgets.VBox:
+    """A number with a slider for each of `controls`, above the picture that `draw` makes.
 
     `draw(fig)` draws once into the empty figure `fig` and returns a function `move(**values)`, which is called for each
     new position: it changes what was drawn with `animated=True`, and returns the numbers to see as one sentence, which
@@ -30,14 +30,12 @@ def explore(draw: Draw, labels: dict[str, str], figsize: tuple[float, float], **
     move = draw(fig)
     canvas.draw()
     background, moving = canvas.copy_from_bbox(fig.bbox), _moving(fig)
-    boxes, rows = {}, []
-    for name, control in controls.items():
-        boxes[name], row = _control(labels[name], control)
-        rows.append(row)
+    rows = {name: _control(labels[name], limits) for name, limits in controls.items()}
+    numbers = {name: row.children[0] for name, row in rows.items()}
     picture, caption = widgets.HTML(), widgets.HTML()
 
     def update(change: object = None) -> None:
-        sentence = move(**{name: box.value for name, box in boxes.items()})
+        sentence = move(**{name: number.value for name, number in numbers.items()})
         canvas.restore_region(background)
         for artist in moving:
             fig.draw_artist(artist)
@@ -47,10 +45,10 @@ def explore(draw: Draw, labels: dict[str, str], figsize: tuple[float, float], **
         picture.value = f'<img alt="{escape(sentence)}" src="data:image/png;base64,{source}">'
         caption.value = escape(sentence)
 
-    for box in boxes.values():
-        box.observe(update, names="value")
+    for number in numbers.values():
+        number.observe(update, names="value")
     update()
-    return widgets.VBox([*rows, picture, caption])
+    return widgets.VBox([*rows.values(), picture, caption])
 
 
 def stills(draw: Draw, *positions: dict[str, Any], figsize: tuple[float, float]) -> Figure:
@@ -68,22 +66,20 @@ def _moving(fig: FigureBase) -> list[Artist]:
     return sorted(fig.findobj(Artist.get_animated), key=Artist.get_zorder)
 
 
-def _control(label: str, control: Control) -> tuple[widgets.Widget, widgets.Widget]:
-    """What holds the value, and what is shown: a list, or a number and its slider, for whole numbers if given those.
+def _control(label: str, limits: Limits) -> widgets.HBox:
+    """A number and its slider; both whole if the limits are.
 
-    The number is there because a screen reader reads its label, and doesn't find that of a slider.
+    The number is there because a screen reader finds its label, but not that of a slider.
     """
-    looks = {"description": label, "style": {"description_width": "initial"}}
-    if isinstance(control, list):
-        choice = widgets.Dropdown(options=control, **looks)
-        return choice, choice
-    low, high, start = control
-    whole = all(isinstance(number, int) for number in control)
+    low, high, value = limits
+    whole = all(isinstance(limit, int) for limit in limits)
     number, slider = (
         (widgets.BoundedIntText, widgets.IntSlider) if whole else (widgets.BoundedFloatText, widgets.FloatSlider)
     )
-    limits = {"value": start, "min": low, "max": high, "step": 1 if whole else 0.05}
-    number, slider = number(**limits, **looks, layout={"width": "21em"}), slider(**limits, readout=False)
+    looks = {"description": label, "style": {"description_width": "initial"}, "layout": {"width": "21em"}}
+    span = {"value": value, "min": low, "max": high, "step": 1 if whole else 0.05}
+    row = widgets.HBox([number(**span, **looks), slider(**span, readout=False)])
     # a slider counts its steps in the browser, and comes back with 0.30000000000000004
-    widgets.link((number, "value"), (slider, "value"), transform=(lambda value: value, lambda value: round(value, 2)))
-    return number, widgets.HBox([number, slider])
+    transform = (lambda value: value, lambda value: round(value, 2))
+    widgets.link((row.children[0], "value"), (row.children[1], "value"), transform=transform)
+    return row
