@@ -154,7 +154,7 @@ def test_everything_runs_and_every_control_moves_its_picture(browser, lab, name)
             label, before = control.locator("label").inner_text(), look(box)
             assert box.get_by_role("spinbutton", name=label, exact=True).count() == 1
             handle = control.locator("xpath=..").locator(".noUi-handle")
-            handle.drag_to(control.locator("xpath=..").locator(".noUi-base"), target_position={"x": 30, "y": 3})
+            handle.drag_to(control.locator("xpath=..").locator(".noUi-base"), target_position={"x": 110, "y": 3})
             page.wait_for_function(CHANGED, arg=[box.element_handle(), before[2]])
             before = look(box)
             handle.focus()
