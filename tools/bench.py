@@ -3,10 +3,13 @@
 Training: images per second of the course's loop (`utils.training`), of the loop that most tutorials write (DataLoader,
 ToTensor for each image, `.item()` at each step), and of the layers' products alone, which no loop can beat. Same
 network, loss, batch size and number of epochs for each; the held-out loss, measured too, must agree.
-Notebooks: seconds from the kernel's start to the first figure and to the end, and peak memory.
+Then where the time of the VAE's loop goes, operation by operation.
+Notebooks: seconds from the kernel's start to the first figure and to the end, peak memory, and how long the pictures
+with sliders take to answer.
 """
 
 import argparse
+import json
 import math
 import os
 import platform
@@ -135,14 +138,41 @@ def training(repeats: int) -> Iterator[str]:
         yield f"| {name} | {' | '.join(told)} | {course / usual:.1f} | {course / floor:.2f} | {terms} |"
 
 
+def profile() -> Iterator[str]:
+    """The operations that take most of the VAE's loop, with their shares of its time."""
+    x = load_digits("train", "embedded", DEVICE)[0]
+    make, loss_fn = MODELS["VAE 784-400-20"]
+    model = make().to(DEVICE)
+    with torch.profiler.profile() as measured:
+        ours(model, loss_fn, x)
+    times = {event.key: event.self_cpu_time_total for event in measured.key_averages()}
+    for name in sorted(times, key=times.get, reverse=True)[:10]:
+        yield f"{times[name] / sum(times.values()):4.0%}  {name}"
+
+
+# what a cell at the end of a notebook measures: megabytes at the peak, and each answer to a slider, in seconds
+LAST_CELL = """
+import json, resource, time
+import ipywidgets
+answers = []
+for box in [made for made in Out.values() if isinstance(made, ipywidgets.VBox)]:
+    for row in box.children[:-2]:
+        number = row.children[0]
+        for step in range(1, 6):
+            start = time.perf_counter()
+            number.value = type(number.value)(number.min + step / 6 * (number.max - number.min))
+            answers.append(time.perf_counter() - start)
+print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, answers]))
+"""
+
+
 def notebooks() -> Iterator[str]:
     """The rows of the table on notebooks."""
-    yield "| notebook | imports | first figure after | whole notebook | peak memory |"
-    yield "|---|---|---|---|---|"
+    yield "| notebook | imports | first figure after | whole notebook | peak memory | answer to a slider |"
+    yield "|---|---|---|---|---|---|"
     for path in sorted(COURSE.glob("notebooks/*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
-        memory = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-        notebook.cells.append(nbformat.v4.new_code_cell(memory))
+        notebook.cells.append(nbformat.v4.new_code_cell(LAST_CELL))
         where = {"metadata": {"path": path.parent}}
         client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=where)
         ended: dict[int, float] = {}
@@ -151,9 +181,12 @@ def notebooks() -> Iterator[str]:
         client.execute()
         code = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
         drawn = next(i for i in code if any("image/png" in o.get("data", {}) for o in notebook.cells[i].outputs))
-        peak = int(notebook.cells[-1].outputs[0].text) / (1e9 if sys.platform == "darwin" else 1e6)
-        moments = [ended[code[1]] - ended[code[0]], ended[drawn] - start, ended[code[-1]] - start]
-        yield f"| {path.stem} | {' | '.join(f'{seconds:.1f} s' for seconds in moments)} | {peak:.1f} GB |"
+        peak, answers = json.loads(notebook.cells[-1].outputs[0].text)
+        moments = [ended[code[1]] - ended[code[0]], ended[drawn] - start, ended[code[-2]] - start]
+        memory = f"{peak / (1e9 if sys.platform == 'darwin' else 1e6):.1f} GB"
+        answer = f"{1000 * statistics.median(answers):.0f} ms (at most {1000 * max(answers):.0f})"
+        told = [*(f"{seconds:.1f} s" for seconds in moments), memory, answer]
+        yield f"| {path.stem} | {' | '.join(told)} |"
 
 
 def main() -> None:
@@ -167,6 +200,9 @@ def main() -> None:
     print(f"{EPOCHS} epochs of 8,000 images; median of {arguments.repeats} turns (lowest to highest)\n")
     for row in training(arguments.repeats):
         print(row, flush=True)
+    print("\nwhere the time of the VAE's loop goes")
+    for row in profile():
+        print(row)
     print()
     for row in notebooks() if not arguments.no_notebooks else ():
         print(row, flush=True)
