@@ -24,8 +24,8 @@ ALT = {
     "vae": "An encoder turns an image x into μ and log σ². With noise ε from outside they make z = μ + σ ⊙ ε, which a "
     "decoder turns into the logits of p(x given z). The loss, −ELBO, is the sum of recon, which compares the logits "
     "with the image, and kl, which compares q(z given x) with the prior.",
-    "elbo": "Three bars that begin at zero, in nats. The first is log p(x) = −2.63 and below it a gap of 0.64; the "
-    "second, as long as both, the ELBO = −3.27; the third, just as long, −recon = −2.17 and below it −kl = −1.10.",
+    "elbo": "Three bars that begin at zero, in nats. The first is log p(x) = −2.63 and beyond it a gap of 0.64; the "
+    "second, as long as both, the ELBO = −3.27; the third, just as long, −recon = −2.17 and beyond it −kl = −1.10.",
     "kl": "Two Gaussians, p and a narrower q beside it, and what each KL divergence integrates: an area above zero, "
     "less an area below zero. KL(q‖p) = 0.74 − 0.14 = 0.60 nats, but KL(p‖q) = 1.45 − 0.27 = 1.18 nats.",
     "reparameterization": "Two graphs from μ and σ through z to the loss. Before, z is drawn on the path, and no "
@@ -116,7 +116,7 @@ def elbo() -> Figure:
         ax.text((low + high) / 2, row, text, **CENTRED, bbox=background)
     ax.vlines([log_p - gap, log_p - gap, log_p], [0.3, 1.3, 1.3], [0.7, 1.7, 1.7], color="0.4", linestyle=":")
     ax.set(xlim=(-3.5, 0.02), ylim=(-0.5, 2.5), xlabel="nats", xticks=[-3, -2, -1, 0])
-    ax.set_yticks([0, 1, 2], ["minus the loss", "its lower bound", "log evidence"])
+    ax.set_yticks([0, 1, 2], ["minus the loss", "its lower bound", "log evidence, and gap"])
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     identities = [
@@ -187,8 +187,8 @@ def reparameterization() -> Figure:
     for x, style, meaning in [(1.3, FLOW, "values"), (3.2, GRADIENT, "gradient of the loss")]:
         _arrow(ax, (x, 0.35), (x + 0.45, 0.35), **style)
         ax.text(x + 0.55, 0.35, meaning, va="center_baseline")
-    _box(ax, 6.2, 0.35, 0.4, "data", height=0.25, dashed=True)
-    ax.text(6.5, 0.35, "random", va="center_baseline")
+    _box(ax, 5.9, 0.35, 0.4, "data", height=0.25, dashed=True)
+    ax.text(6.2, 0.35, "drawn at random", va="center_baseline")
     return ax.figure
 
 
