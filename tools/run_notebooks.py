@@ -44,7 +44,7 @@ def _smaller(picture: str) -> str:
     image, png = Image.open(io.BytesIO(base64.b64decode(picture))), io.BytesIO()
     if image.mode == "P":  # it has been here before
         return picture
-    image.convert("RGB").quantize(256).save(png, "png", optimize=True)
+    image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(png, "png", optimize=True)
     return base64.b64encode(png.getvalue()).decode()
 
 
