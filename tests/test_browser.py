@@ -125,8 +125,11 @@ def lab(tmp_path_factory):
 
 def look(box):
     """What a reader of this widget has: its sentence, the numbers in it, its picture."""
-    sentence = box.locator(".widget-html-content").last.inner_text()
-    picture = box.locator("img")
+    for _ in range(100):  # a kernel that is still at work on a drag sends one after the other
+        sentence, picture = box.locator(".widget-html-content").last.inner_text(), box.locator("img")
+        if picture.get_attribute("alt") == sentence:
+            break
+        box.page.wait_for_timeout(100)
     assert picture.get_attribute("alt") == sentence
     numbers = [float(number.replace("−", "-")) for number in re.findall(NUMBER, re.sub(r"z_\d+", "", sentence))]
     return sentence, numbers, picture.get_attribute("src")
@@ -156,12 +159,16 @@ def test_everything_runs_and_every_control_moves_its_picture(browser, lab, name)
             handle = control.locator("xpath=..").locator(".noUi-handle")
             handle.drag_to(control.locator("xpath=..").locator(".noUi-base"), target_position={"x": 110, "y": 3})
             page.wait_for_function(CHANGED, arg=[box.element_handle(), before[2]])
+            page.wait_for_timeout(1000)
             before = look(box)
             handle.focus()
             page.keyboard.press("ArrowRight")
             page.wait_for_function(CHANGED, arg=[box.element_handle(), before[2]])
-            page.wait_for_timeout(500)
-            sentence, numbers, _ = look(box)
+            for _ in range(100):
+                sentence, numbers, _ = look(box)
+                if is_right(values(box), numbers):
+                    break
+                page.wait_for_timeout(100)
             assert is_right(values(box), numbers), (values(box), sentence)
     SCREENSHOTS.mkdir(exist_ok=True)
     for i, box in enumerate(boxes.all(), start=1):

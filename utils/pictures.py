@@ -116,7 +116,7 @@ def elbo() -> Figure:
         ax.text((low + high) / 2, row, text, **CENTRED, bbox=background)
     ax.vlines([log_p - gap, log_p - gap, log_p], [0.3, 1.3, 1.3], [0.7, 1.7, 1.7], color="0.4", linestyle=":")
     ax.set(xlim=(-3.5, 0.02), ylim=(-0.5, 2.5), xlabel="nats", xticks=[-3, -2, -1, 0])
-    ax.set_yticks([0, 1, 2], ["minus the loss", "its lower bound", "log evidence, and gap"])
+    ax.set_yticks([0, 1, 2], ["minus the loss", "its lower bound", "log evidence\nand gap"])
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     identities = [
