@@ -1,10 +1,14 @@
 """`make run` stores one fresh run, leaves a failing notebook alone, and changes nothing the second time."""
 
+import base64
+import io
 import sys
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from tools import run_notebooks
 from utils import pictures
@@ -98,6 +102,21 @@ def test_printed_text_is_stored_in_one_piece():
     notebook = new_notebook(cells=[new_code_cell("42", outputs=halves)])
     run_notebooks.normalise(notebook)
     assert notebook.cells[0].outputs == [NUMBER, WARNING]
+
+
+def test_a_stored_figure_is_smaller_and_its_greys_get_no_tint():
+    rgb = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)  # thousands of colours
+    rgb[100:] = np.arange(56, 256, dtype=np.uint8)[:, None]  # and a ramp of greys
+    drawn = io.BytesIO()
+    Image.fromarray(rgb).save(drawn, "png")
+    figure = new_output("display_data", {"image/png": base64.b64encode(drawn.getvalue()).decode()})
+    run_notebooks.normalise(new_notebook(cells=[new_code_cell("plot()", outputs=[figure])]))
+    stored = base64.b64decode(figure.data["image/png"])
+    greys = np.array(Image.open(io.BytesIO(stored)).convert("RGB"))[100:].astype(int)
+    assert len(stored) < len(drawn.getvalue()) / 2
+    assert np.ptp(greys, axis=2).max() == 0
+    assert abs(greys - rgb[100:]).max() <= 2
+    assert (greys[:, -1] == 255).all()  # the paper stays white
 
 
 def test_the_figure_of_a_tagged_cell_becomes_a_file(write, monkeypatch, tmp_path):

@@ -242,6 +242,16 @@ def test_without_held_out_images_all_training_images_are_measured():
     assert len(history.train["loss"]) == 2
 
 
+@pytest.mark.parametrize(("decay", "rates"), [(False, [1, 1, 1, 1, 1, 1]), (True, [1, 1, 1, 1, 2 / 3, 1 / 3])])
+def test_the_learning_rate_falls_over_the_second_half_if_asked_to(decay, rates, monkeypatch):
+    used = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: used.append(self.param_groups[0]["lr"]) or step(self))
+    model, x_train, _ = small_problem()
+    fit(model, squared_error, x_train, epochs=6, batch_size=len(x_train), lr=0.02, lr_decay=decay)
+    assert used == pytest.approx([0.02 * rate for rate in rates])
+
+
 def test_no_epochs_leave_the_network_as_it_was():
     model, x_train, x_heldout = small_problem()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -1,11 +1,11 @@
 """One style for every figure: readable in grey, the same colour for the same thing throughout the series."""
 
-import math
-
 import matplotlib.pyplot as plt
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional as F
 
 from utils.training import History
 
@@ -45,39 +45,42 @@ def use_style() -> None:
 
 
 def show_digits(x: Tensor, ncols: int = 10, titles: list[str] | None = None, scale: float = 0.7) -> Figure:
-    """Draw images `x` (n, 784) in rows of `ncols`, each `scale` inches wide, ink dark on white, values in [0, 1]."""
-    x = x.detach().cpu().reshape(-1, 28, 28).numpy()
-    ncols = min(ncols, len(x))
-    nrows = math.ceil(len(x) / ncols)
-    height = nrows * scale * (1.3 if titles else 1.05)
-    fig, axes = plt.subplots(nrows, ncols, figsize=(ncols * scale, height), squeeze=False)
-    for i, ax in enumerate(axes.flat):
-        ax.axis("off")
-        if i < len(x):
-            ax.imshow(x[i], vmin=0, vmax=1)
-            if titles:
-                ax.set_title(titles[i], fontsize=8)
+    """Draw images `x` (n, 784) in rows of `ncols`, each `scale` inches wide, ink dark on white, values in [0, 1].
+
+    `titles` stand above the columns.
+    """
+    return _show(list(x.split(ncols)), None, titles, scale)
+
+
+def show_rows(rows: dict[str, Tensor], titles: list[str] | None = None, scale: float = 0.7) -> Figure:
+    """Draw named rows of images, each (n, 784), under each other: originals above their reconstructions, say.
+
+    `scale` and `titles` as for `show_digits`.
+    """
+    return _show(list(rows.values()), list(rows), titles, scale)
+
+
+def _show(rows: list[Tensor], names: list[str] | None, titles: list[str] | None, scale: float) -> Figure:
+    """All images as one picture, which draws ten times faster than a panel for each; short rows end in paper."""
+    ncols = max(len(row) for row in rows)
+    picture = tile(torch.cat([F.pad(row.flatten(1), (0, 0, 0, ncols - len(row))) for row in rows]), ncols, frame=1)
+    fig, ax = plt.subplots(figsize=(ncols * scale + (1.3 if names else 0), len(rows) * scale + (0.25 if titles else 0)))
+    ax.imshow(picture.numpy(), vmin=0, vmax=1)
+    for axis, n, texts in ((ax.yaxis, len(rows), names), (ax.xaxis, ncols, titles)):
+        axis.set_ticks([30 * i + 14.5 for i in range(n)], texts or [""] * n)
+    ax.tick_params(length=0, labelbottom=False, labeltop=True)
+    ax.spines[:].set_visible(False)
+    ax.grid(False)
     return fig
 
 
-def show_rows(rows: dict[str, Tensor], scale: float = 0.7) -> Figure:
-    """Draw named rows of images, each (n, 784), under each other: originals above their reconstructions, say."""
-    n = max(len(x) for x in rows.values())
-    fig, axes = plt.subplots(len(rows), n, figsize=(n * scale + 1.3, len(rows) * scale * 1.05), squeeze=False)
-    for (name, x), line in zip(rows.items(), axes, strict=True):
-        images = x.detach().cpu().reshape(-1, 28, 28).numpy()
-        for i, ax in enumerate(line):
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
-            if i < len(images):
-                ax.imshow(images[i], vmin=0, vmax=1)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    return fig
+def tile(x: Tensor, ncols: int, frame: int = 0) -> Tensor:
+    """Put images `x` (n, 784) side by side into one picture, for a single imshow.
 
-
-def tile(x: Tensor, ncols: int) -> Tensor:
-    """Put images `x` (n, 784) side by side into one picture (28 * n/ncols, 28 * ncols), for a single imshow."""
-    return x.detach().cpu().reshape(-1, ncols, 28, 28).transpose(1, 2).reshape(-1, ncols * 28)
+    Around each lie `frame` pixels of paper: (n / ncols * (28 + 2 frame), ncols * (28 + 2 frame)).
+    """
+    x = F.pad(x.detach().cpu().reshape(-1, 28, 28), [frame] * 4)
+    return x.unflatten(0, (-1, ncols)).transpose(1, 2).flatten(2).flatten(0, 1)
 
 
 def scatter_codes(z: Tensor, labels: Tensor, ax: Axes | None = None, size: float = 18) -> Axes:

@@ -94,14 +94,15 @@ def fit(
     epochs: int,
     batch_size: int = 128,
     lr: float = 1e-3,
+    lr_decay: bool = False,
     on_epoch: Callable[[int], None] | None = None,
 ) -> History:
     """Train `model` with Adam on minibatches of `x_train` (n, ...) and return its `History`.
 
     `loss_fn(model, batch)` returns a dictionary of scalars; `"loss"` is minimised and every term is recorded.
     Epoch 0 is the untrained network. Both curves are measured after each epoch with the same weights: on the held-out
-    images and on as many training images, the first ones. `on_epoch(epoch)` is called before each epoch 1, 2, ...,
-    `epochs`.
+    images and on as many training images, the first ones. With `lr_decay` the learning rate is `lr` in the first half
+    of the epochs and then falls linearly towards 0. `on_epoch(epoch)` is called before each epoch 1, 2, ..., `epochs`.
 
     Interrupting the kernel ends the training and returns the history so far.
     Raises ValueError for a negative number of epochs or a batch size below 1, and FloatingPointError,
@@ -129,6 +130,8 @@ def fit(
             for epoch in progress:
                 if on_epoch:
                     on_epoch(epoch)
+                if lr_decay:
+                    optimizer.param_groups[0]["lr"] = lr * min(1, 2 * (1 - (epoch - 1) / epochs))
                 steps = []
                 for batch in minibatches(x_train, batch_size):
                     terms = loss_fn(model, batch)
