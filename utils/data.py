@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor
 
 Split = Literal["train", "heldout"]
@@ -87,13 +86,15 @@ def _full_mnist(source: str) -> Path | None:
 
 def _download(folder: Path) -> None:
     """Download MNIST into `folder`: its files appear there only when all four have arrived and checksums agree."""
+    from torchvision.datasets import MNIST  # here, because importing it takes as long as importing PyTorch
+
     folder.mkdir(parents=True, exist_ok=True)
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none
     try:
         with tempfile.TemporaryDirectory(prefix="partial-", dir=folder) as partial:
             with redirect_stderr(io.StringIO()):  # torchvision's own bars: one for every file and mirror
-                torchvision.datasets.MNIST(partial, download=True)
+                MNIST(partial, download=True)
             (folder / "MNIST" / "raw").mkdir(parents=True, exist_ok=True)
             for name in MNIST_FILES:  # each at once, whether or not it is there: another process may do the same
                 (Path(partial) / "MNIST" / "raw" / name).replace(folder / "MNIST" / "raw" / name)
@@ -108,8 +109,10 @@ def _in_words(error: Exception) -> str:
 
 def _read_full(split: Split, folder: Path) -> tuple[Tensor, Tensor]:
     """Bytes (n, 28, 28) and labels (n,) of MNIST's own split, from `folder`."""
+    from torchvision.datasets import MNIST
+
     try:
-        mnist = torchvision.datasets.MNIST(folder, train=split == "train")
+        mnist = MNIST(folder, train=split == "train")
     except Exception as error:
         raise ValueError(
             f"the MNIST files in {folder / 'MNIST' / 'raw'} can't be read ({_in_words(error)}). Put MNIST's own files "

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import avg_pool2d
 
+from utils.data import binarize, load_digits
 from utils.plotting import COLORS
 
 # For those who can't see a picture: the title inside the SVG and the alternative text where it is shown
@@ -205,8 +206,6 @@ def _graph(ax: Axes, x: float) -> None:
 
 def _example(binary: bool = False) -> Tensor:
     """The image in the pictures: a held-out digit (28, 28), pixels in [0, 1], or binarised."""
-    from utils.data import binarize, load_digits  # here, because torchvision takes seconds to import
-
     x = load_digits("heldout", "embedded")[0][8].reshape(28, 28)
     return binarize(x, torch.Generator().manual_seed(0)) if binary else x
 
