@@ -11,6 +11,7 @@ def guard():
     import sys
 
     import torch
+    import torch._dynamo  # an optimiser imports it late, and it wraps functions of torch
     import torch.distributions
 
     def functions():
