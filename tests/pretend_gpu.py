@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 GPU = torch.device("cuda", 0)
 TALK = {torch.device, torch._C._nn._parse_to, torch._has_compatible_shallow_copy_type}  # about places, no more
 MOVES = {Tensor.to, Tensor.cpu, Tensor.cuda}
-MEETINGS = {Tensor.copy_, Tensor.__getitem__, Tensor.__setitem__}  # these take the CPU's tensors too
+INDEXING = {Tensor.__getitem__, Tensor.__setitem__}  # a GPU's tensor takes the CPU's tensors in these
 
 
 class OnGpu(Tensor):
@@ -103,7 +103,8 @@ def refuse(func: Callable, tensors: list[Tensor], given: list, gpu: bool, named:
     if gpu and func in (Tensor.numpy, Tensor.__array__):
         raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first")
     cpu = any(not isinstance(tensor, OnGpu) and tensor.dim() > 0 for tensor in tensors)
-    if gpu and cpu and not (func in MEETINGS and isinstance(tensors[0], OnGpu)) and func is not Tensor.copy_:
+    may_meet = func is Tensor.copy_ or (func in INDEXING and isinstance(tensors[0], OnGpu))
+    if gpu and cpu and not may_meet:
         raise RuntimeError(f"{func.__name__}: expected all tensors to be on the same device, found cuda:0 and cpu")
     if (gpu or named) and any(isinstance(value, torch.Generator) and not is_gpu(value.device) for value in given):
         raise RuntimeError(f"{func.__name__}: expected a 'cuda' device type for generator but found 'cpu'")
