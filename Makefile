@@ -18,16 +18,16 @@ test-colab: .venv-colab/ready ## run every notebook as on Colab: alone in an emp
 	.venv-colab/bin/python -m pytest --override-ini addopts= tests/test_colab.py $(ARGS)
 
 run: $(READY) ## run all notebooks again and store what they print and draw
-	$(PY) tools/run_notebooks.py $(ARGS)
+	$(PY) -m tools.run $(ARGS)
 
 figures: $(READY) ## draw the pictures of the ideas in img/ again
-	$(PY) -m tools.make_figures
+	$(PY) -m tools.figures
 
 homework: $(READY) ## write the hand-outs: homework/NAME.zip for a class, notebooks/practice/ for learners
 	$(PY) -m tools.homework
 
 grade: $(READY) ## grade a folder of submissions into graded/: make grade SUBMISSIONS=folder SEED=word
-	$(PY) -m tools.grade "$(SUBMISSIONS)" --seed "$(SEED)" $(ARGS)
+	$(PY) -m tools.grading "$(SUBMISSIONS)" --seed "$(SEED)" $(ARGS)
 
 slides: $(READY) ## make lecture slides in slides/, which need no network
 	$(PY) -m tools.slides
@@ -39,15 +39,15 @@ format: $(READY) ## bring code and notebooks into the one style
 bench: $(READY) ## measure the speed of training and of the notebooks (ten minutes, with nothing else running)
 	TQDM_DISABLE=1 $(PY) -m tools.bench $(ARGS)
 
-site: $(READY) ## write the course as web pages to site/build/html
-	$(PY) -m sphinx -M html . site/build -c site -E -q -W --keep-going
-	@echo "Open site/build/html/index.html in a browser."
+site: $(READY) ## write the course as web pages to docs/build/html
+	$(PY) -m sphinx -M html . docs/build -c docs -E -q -W --keep-going
+	@echo "Open docs/build/html/index.html in a browser."
 
 publish: ## write your repository's address into badges and notebooks: make publish REPO=owner/name
-	$(PYTHON) tools/publish.py "REPO=$(REPO)" "BRANCH=$(BRANCH)"
+	$(PYTHON) -m tools.publish "REPO=$(REPO)" "BRANCH=$(BRANCH)"
 
 digits: $(READY) ## make utils/digits.npz again (needs npm and the network)
-	$(PY) tools/make_digits.py
+	$(PY) -m tools.digits
 
 lock: $(READY) ## pin every package that pyproject.toml leads to (newest versions: ARGS=--upgrade)
 	$(PY) -m pip install --quiet uv
@@ -55,7 +55,7 @@ lock: $(READY) ## pin every package that pyproject.toml leads to (newest version
 		--output-file constraints.txt $(ARGS) pyproject.toml
 
 clean: ## remove the environment and everything else that can be made again
-	rm -rf .venv .venv-colab site/build slides screenshots .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-colab docs/build slides screenshots .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 # Written last: without it an environment is unfinished, and is made from scratch.
 $(READY): pyproject.toml constraints.txt

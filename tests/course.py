@@ -15,7 +15,7 @@ import nbformat
 import torch
 from nbformat import NotebookNode
 
-from tools.cells import dependencies
+from tools.notebook import dependencies
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 

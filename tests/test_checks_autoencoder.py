@@ -5,8 +5,8 @@ import torch
 from course import definitions
 from torch.nn import functional as F
 
-from utils.checks import autoencoder as check
-from utils.checks.common import CheckFailed
+from checks import autoencoder as check
+from checks.common import CheckFailed
 
 NOTEBOOK = definitions("01_autoencoder")
 

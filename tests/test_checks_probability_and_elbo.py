@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
-from utils.checks import probability_and_elbo as check
-from utils.checks.common import CheckFailed
+from checks import probability_and_elbo as check
+from checks.common import CheckFailed
 
 LOG_2PI = math.log(2 * math.pi)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from utils.checks import reparameterization as check
-from utils.checks.common import CheckFailed
+from checks import reparameterization as check
+from checks.common import CheckFailed
 
 
 def draw(mu, logvar):

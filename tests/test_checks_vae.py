@@ -9,8 +9,8 @@ from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn import functional as F
 
-from utils.checks import vae as check
-from utils.checks.common import CheckFailed
+from checks import vae as check
+from checks.common import CheckFailed
 
 NOTEBOOK = definitions("04_vae")
 

@@ -159,7 +159,7 @@ def test_changed_dependencies_are_installed_into_what_is_there(make, tmp_path, c
     assert not (tmp_path / ".venv" / "ready").exists()
     make("test")
     os.utime(tmp_path / changed, (2e9, 2e9))
-    assert make("run")[2] == [INSTALL, "tools/run_notebooks.py"]
+    assert make("run")[2] == [INSTALL, "-m tools.run"]
 
 
 @pytest.mark.parametrize(
@@ -188,4 +188,4 @@ def test_publish_needs_no_environment(make):
 def test_homework_and_grade_hand_on_what_they_are_told(make):
     assert make("homework")[2][-1] == "-m tools.homework"
     grade = make("grade", "SUBMISSIONS=my class", "SEED=autumn", "ARGS=--jobs 1")[2][-1]
-    assert grade == "-m tools.grade my class --seed autumn --jobs 1"
+    assert grade == "-m tools.grading my class --seed autumn --jobs 1"

@@ -1,4 +1,4 @@
-"""Each notebook gets through on a GPU: a pretended one, which refuses what a real one refuses (pretend_gpu.py)."""
+"""Each notebook gets through on a GPU: a pretended one, which refuses what a real one refuses (fake_gpu.py)."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def run(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
     def run(*cells):
-        notebook = new_notebook(cells=[new_code_cell("import pretend_gpu\npretend_gpu.switch_on()")])
+        notebook = new_notebook(cells=[new_code_cell("import fake_gpu\nfake_gpu.switch_on()")])
         notebook.cells += map(new_code_cell, cells)
         where = {"metadata": {"path": course.NOTEBOOKS}}
         NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()

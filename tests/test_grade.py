@@ -15,9 +15,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from test_homework import answers_put_back
 
-from tools import grade
-from tools.cells import exercises
-from tools.grade_one import python
+from tools.grading import __main__ as grade
+from tools.grading.worker import python
+from tools.notebook import exercises
 
 N1, N2, N3, N4 = "01_autoencoder", "02_probability_and_elbo", "03_reparameterization", "04_vae"
 KL = "    return 0.5 * (mu**2 + logvar.exp() - logvar - 1).sum(-1)"
@@ -215,7 +215,7 @@ def hand_in(folder):
 
 def run_grader(submissions, out, *more):
     return subprocess.run(
-        [sys.executable, "-m", "tools.grade", submissions, "--out", out, "--seconds", str(SECONDS), *more],
+        [sys.executable, "-m", "tools.grading", submissions, "--out", out, "--seconds", str(SECONDS), *more],
         cwd=course.NOTEBOOKS.parent,
         env=os.environ | {"INSTRUCTOR_SECRET": "the password"},
         capture_output=True,
@@ -438,6 +438,6 @@ def test_two_students_of_one_name_stay_two_and_two_files_of_one_student_are_flag
 
 
 def test_where_a_process_cannot_be_confined_grading_goes_on(tmp_path):
-    code = "import sys; sys.modules['landlock'] = None; from tools import sandbox; print(sandbox.confine('.'))"
+    code = "import sys; sys.modules['landlock'] = None; from tools.grading import sandbox; print(sandbox.confine('.'))"
     run = subprocess.run([sys.executable, "-c", code], cwd=course.NOTEBOOKS.parent, capture_output=True, text=True)
     assert run.stdout == "False\n", run.stderr

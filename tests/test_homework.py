@@ -16,7 +16,7 @@ from nbclient.exceptions import CellExecutionError
 from nbgrader.preprocessors import CheckCellMetadata
 
 from tools import homework
-from tools.cells import HIDDEN, SETUP, dependencies, exercises
+from tools.notebook import HIDDEN, SETUP, dependencies, exercises
 
 NAMES = [path.stem for path in homework.SOURCES]
 each_notebook = pytest.mark.parametrize("name", NAMES)
@@ -120,7 +120,7 @@ def test_the_zip_holds_what_is_needed_and_no_other_notebook_s_checks(name, zips)
     with zipfile.ZipFile(zips[name]) as archive:
         files = {file.removeprefix(f"{name}/") for file in archive.namelist()}
     assert {f"{name}.ipynb", "README.txt", "utils/data.py", "utils/digits.npz", "utils/__init__.py"} <= files
-    assert len([file for file in files if file.startswith("utils/checks/")]) == 3
+    assert len([file for file in files if file.startswith("checks/")]) == 3
     assert not [file for file in files if file.startswith(("tests", "tools", "notebooks"))]
     with zipfile.ZipFile(zips[name]) as archive:
         assert re.findall(r"\]\(\d\d_\w+\.ipynb", archive.read(f"{name}/{name}.ipynb").decode()) == []

@@ -9,8 +9,8 @@ import course
 import nbformat
 import pytest
 
-from tools.cells import SETUP
-from tools.run_notebooks import normalise
+from tools.notebook import SETUP
+from tools.run import normalise
 
 COURSE = Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in course.NOTEBOOKS.glob("*.ipynb"))

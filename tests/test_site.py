@@ -16,7 +16,7 @@ import pytest
 
 COURSE = Path(__file__).parents[1]
 NOTEBOOKS = sorted(COURSE.glob("notebooks/*.ipynb"))
-SPHINX = "-m sphinx -M html . {} -c site -E -q -W --keep-going"
+SPHINX = "-m sphinx -M html . {} -c docs -E -q -W --keep-going"
 LOOK = """async () => {
     document.querySelectorAll("details").forEach(details => details.open = true);
     if (window.MathJax?.startup) await MathJax.startup.promise;
@@ -100,7 +100,7 @@ def notebooks(visits, home):
 
 
 def test_make_site_runs_the_same_command():
-    assert SPHINX.format("site/build") in (COURSE / "Makefile").read_text(encoding="utf-8")
+    assert SPHINX.format("docs/build") in (COURSE / "Makefile").read_text(encoding="utf-8")
 
 
 def test_every_link_leads_somewhere(visits, page, home):

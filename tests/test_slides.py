@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from tools import slides
+from tools.slides import __main__ as slides
 
 DECKS = slides.decks()
 each_deck = pytest.mark.parametrize("name", DECKS)

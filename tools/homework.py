@@ -1,8 +1,8 @@
 """Make the hand-outs: `make homework`.
 
 The notebooks in notebooks/ hold the answers, marked for nbgrader. Without answers, hidden tests and outputs, each
-becomes notebooks/practice/NAME.ipynb, for learners, and homework/NAME.zip, for a class: that notebook, the part of
-`utils` it needs, and a short instruction.
+becomes notebooks/practice/NAME.ipynb, for learners, and homework/NAME.zip, for a class: that notebook, `utils`, its own
+checks, and a short instruction.
 """
 
 import re
@@ -14,7 +14,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbgrader.preprocessors import CheckCellMetadata, ClearHiddenTests, ClearOutput, ClearSolutions, LockCells
 
-from tools.cells import exercises
+from tools.notebook import exercises
 
 COURSE = Path(__file__).parents[1]
 SOURCES = sorted(COURSE.glob("notebooks/*.ipynb"))
@@ -37,7 +37,7 @@ INSTRUCTION = """{title}
    Or on Colab (https://colab.research.google.com): upload {name}.ipynb and run its first code cell. If that says that
    this copy does not know its repository, upload the zip file to Colab's folder of files, run in a new cell
 
-       !unzip -q {name}.zip && mv {name}/utils .
+       !unzip -q {name}.zip && mv {name}/checks {name}/utils .
 
    and run the first code cell again.
 2. Work from top to bottom. Where an exercise says so, put your code in place of
@@ -70,13 +70,11 @@ def handout(source: NotebookNode) -> NotebookNode:
 
 
 def parts(source: NotebookNode) -> Iterator[Path]:
-    """The files of `utils` that a hand-out needs: all, but of the checks only its own."""
+    """The files that a hand-out needs: all of `utils`, and its own checks."""
     code = "\n".join(cell.source for cell in source.cells if cell.cell_type == "code")
-    own = re.search(r"from utils\.checks import (\w+)", code)[1]
-    checks = {COURSE / "utils" / "checks" / f"{name}.py" for name in ("__init__", "common", own)}
-    for path in sorted(COURSE.glob("utils/**/*")):
-        if path.suffix in (".py", ".npz") and (path.parent.name != "checks" or path in checks):
-            yield path
+    own = re.search(r"from checks import (\w+)", code)[1]
+    yield from (COURSE / "checks" / f"{name}.py" for name in ("__init__", "common", own))
+    yield from (path for path in sorted(COURSE.glob("utils/*")) if path.suffix in (".py", ".npz"))
 
 
 def pack(name: str, source: NotebookNode, path: Path) -> None:

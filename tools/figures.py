@@ -1,4 +1,4 @@
-"""Draw the pictures of utils/pictures.py into img/, each as SVG and as PNG: `make figures`.
+"""Draw the pictures of utils/diagrams.py into img/, each as SVG and as PNG: `make figures`.
 
 The same bytes on each run: nothing of the day, of matplotlib's settings or of the machine's fonts gets in.
 """
@@ -9,18 +9,18 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 
-from utils import pictures
+from utils import diagrams
 
 IMG = Path(__file__).parents[1] / "img"
 
 
 def render(name: str, kind: str) -> bytes:
-    """The picture `name`, one of `pictures.ALT`, as a file of the kind "svg" or "png"."""
+    """The picture `name`, one of `diagrams.ALT`, as a file of the kind "svg" or "png"."""
     if kind == "svg":
-        options = {"metadata": {"Title": pictures.ALT[name], "Creator": None, "Date": None}}
+        options = {"metadata": {"Title": diagrams.ALT[name], "Creator": None, "Date": None}}
     else:
         options = {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
-    fig = getattr(pictures, name)()
+    fig = getattr(diagrams, name)()
     file = io.BytesIO()
     with plt.style.context(["default", {"svg.hashsalt": name}]):
         fig.savefig(file, format=kind, dpi=200, **options)
@@ -31,7 +31,7 @@ def render(name: str, kind: str) -> bytes:
 def main(folder: Path = IMG) -> None:
     """Write all pictures into `folder`, each file at once."""
     matplotlib.use("agg")
-    for name in pictures.ALT:
+    for name in diagrams.ALT:
         for kind in ("svg", "png"):
             target = folder / f"{name}.{kind}"
             partial = target.with_suffix(".partial")

@@ -30,11 +30,11 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from traitlets.config import Config
 
-from tools.cells import HIDDEN
+from tools.notebook import HIDDEN
 
-COURSE = Path(__file__).parents[1]
+COURSE = Path(__file__).parents[2]
 NOTEBOOKS = sorted(COURSE.glob("notebooks/*.ipynb"))
-TEMPLATE = Path(__file__).parent / "slides_template"
+TEMPLATE = Path(__file__).parent / "template"
 LECTURE = "Variational autoencoders in one lecture"
 PLAN = (
     "From an autoencoder to new digits: formulation, the KL divergence step by step, the ELBO, the loss, the trick, "

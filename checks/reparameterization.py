@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Exponential, Normal, Weibull
 
-from utils.checks.common import correct, instant_check, require
-from utils.checks.common import numbers as numbers
+from checks.common import correct, instant_check, require
+from checks.common import numbers as numbers
 
 Pair = tuple[Tensor, Tensor]
 

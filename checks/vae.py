@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal
 
-from utils.checks.common import correct, instant_check, require
-from utils.checks.common import numbers as numbers
+from checks.common import correct, instant_check, require
+from checks.common import numbers as numbers
 
 
 def _generator() -> torch.Generator:

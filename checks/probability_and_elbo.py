@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from utils.checks.common import correct, instant_check, require
-from utils.checks.common import numbers as numbers
+from checks.common import correct, instant_check, require
+from checks.common import numbers as numbers
 
 LOG_2PI = math.log(2 * math.pi)
 

@@ -1,4 +1,4 @@
-"""utils.pictures: what stands in img/ is what they draw, it can be read, and its numbers are right."""
+"""utils.diagrams: what stands in img/ is what they draw, it can be read, and its numbers are right."""
 
 import inspect
 import re
@@ -15,9 +15,9 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from tools import make_figures, run_notebooks
-from utils import pictures
-from utils.pictures import ALT
+from tools import figures, run
+from utils import diagrams
+from utils.diagrams import ALT
 from utils.plotting import use_style
 
 COURSE = Path(__file__).parents[1]
@@ -38,13 +38,13 @@ def clean():
 def drawn(tmp_path_factory):
     """A folder with all pictures, as `make figures` writes them."""
     folder = tmp_path_factory.mktemp("img")
-    make_figures.main(folder)
+    figures.main(folder)
     return folder
 
 
 def texts(name):
     """The texts in a picture, with − and - alike."""
-    fig = getattr(pictures, name)()
+    fig = getattr(diagrams, name)()
     return [text.get_text().replace("−", "-") for text in fig.findobj(mpl.text.Text) if text.get_text().strip()]
 
 
@@ -59,8 +59,8 @@ def markdown():
 
 
 def test_every_picture_has_an_alternative_text_and_its_files(drawn):
-    public = [name for name, value in vars(pictures).items() if inspect.isfunction(value) and name[0] != "_"]
-    ours = [name for name in public if getattr(pictures, name).__module__ == pictures.__name__]
+    public = [name for name, value in vars(diagrams).items() if inspect.isfunction(value) and name[0] != "_"]
+    ours = [name for name in public if getattr(diagrams, name).__module__ == diagrams.__name__]
     assert set(ours) == set(ALT)
     assert {path.name for path in drawn.iterdir()} == {f"{name}.{kind}" for name in ALT for kind in ("svg", "png")}
 
@@ -95,7 +95,7 @@ def test_the_svg_needs_nothing_else_and_says_what_it_shows(name):
 
 def test_every_file_in_img_is_drawn_by_code_and_shown():
     notebooks = [nbformat.read(path, as_version=4) for path in COURSE.glob("notebooks/*.ipynb")]
-    tagged = {name for notebook in notebooks for name in run_notebooks.figures(notebook)}
+    tagged = {name for notebook in notebooks for name in run.figures(notebook)}
     known = {f"{name}.png" for name in tagged} | {f"{name}.{kind}" for name in ALT for kind in ("svg", "png")}
     assert {path.name for path in IMG.iterdir()} == known
     shown = set(re.findall(r"\]\((?:\.\./)?img/(\w+)\.(?:svg|png)\)", "\n".join(markdown())))
@@ -115,19 +115,19 @@ def test_every_picture_is_shown_with_its_alternative_text():
 
 @each_picture
 def test_one_call_opens_one_figure_which_settings_do_not_change(name):
-    plain = make_figures.render(name, "svg")
+    plain = figures.render(name, "svg")
     use_style()
     plt.rcParams.update({"font.size": 20, "lines.linewidth": 5, "mathtext.fontset": "stix", "svg.fonttype": "none"})
-    assert make_figures.render(name, "svg") == plain
+    assert figures.render(name, "svg") == plain
     settings = dict(plt.rcParams)
-    fig = getattr(pictures, name)()
+    fig = getattr(diagrams, name)()
     assert plt.get_fignums() == [fig.number]
     assert plt.rcParams == settings
 
 
 @each_picture
 def test_texts_are_large_enough_apart_and_on_an_opaque_sheet(name):
-    fig = getattr(pictures, name)()
+    fig = getattr(diagrams, name)()
     assert fig.get_figwidth() == 8
     assert 2.5 <= fig.get_figheight() <= 3.6
     assert fig.get_facecolor() == (1, 1, 1, 1)
@@ -142,7 +142,7 @@ def test_texts_are_large_enough_apart_and_on_an_opaque_sheet(name):
 
 
 def test_notebooks_without_digits_do_not_wait_for_torchvision():
-    code = "import sys, utils.pictures; sys.exit('torchvision' in sys.modules)"
+    code = "import sys, utils.diagrams; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=COURSE).returncode == 0
 
 
@@ -164,7 +164,7 @@ def test_the_bars_of_elbo_are_right_and_add_up():
     assert found["-recon ="] + found["-kl ="] == pytest.approx(found["ELBO ="])
     assert all(f"{number:.2f}" in ALT["elbo"].replace("−", "-") for number in found.values())
 
-    bars = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in pictures.elbo().axes[0].patches]
+    bars = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in diagrams.elbo().axes[0].patches]
     bound = -recon - kl
     np.testing.assert_allclose(
         bars, [(evidence, 0), (bound, evidence), (bound, 0), (-recon, 0), (bound, -recon)], atol=1e-5

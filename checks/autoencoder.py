@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from utils.checks.common import correct, instant_check, require
-from utils.checks.common import numbers as numbers
+from checks.common import correct, instant_check, require
+from checks.common import numbers as numbers
 
 
 def _generator() -> torch.Generator:

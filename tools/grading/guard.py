@@ -16,7 +16,7 @@ def guard():
 
     def functions():
         """What can be called in each watched module or class: {(owner, name): (function, its code)}."""
-        modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "utils"]
+        modules = [module for name, module in sys.modules.items() if name.split(".")[0] in ("checks", "utils")]
         distributions = [vars(torch.distributions)[name] for name in torch.distributions.__all__]
         owners = [builtins, math, torch, torch.nn, torch.nn.functional, torch.autograd, torch.random, torch.Tensor]
         owners += [torch.distributions, *modules, *(thing for thing in distributions if isinstance(thing, type))]

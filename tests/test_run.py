@@ -10,10 +10,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from tools import run_notebooks
-from utils import pictures
+from tools import run as tool
+from utils import diagrams
 
-WIDGET = new_output("display_data", {run_notebooks.WIDGET_VIEW: {"model_id": "1"}, "text/plain": "IntSlider()"})
+WIDGET = new_output("display_data", {tool.WIDGET_VIEW: {"model_id": "1"}, "text/plain": "IntSlider()"})
 BAR = new_output("stream", name="stderr", text="\r 50%|█████     |\r100%|██████████|")
 WARNING = new_output("stream", name="stderr", text="this is about to change\n")
 NUMBER = new_output("stream", text="42\n")
@@ -34,15 +34,15 @@ def write(tmp_path):
 
 def run(monkeypatch, *arguments):
     """The exit status of the command."""
-    monkeypatch.setattr(sys, "argv", ["run_notebooks.py", *map(str, arguments)])
-    return run_notebooks.main()
+    monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
+    return tool.main()
 
 
 def test_what_lives_only_in_a_kernel_is_dropped_and_the_rest_stays():
     metadata = {"tags": ["a"], "execution": {"shell.execute_reply": "now"}}
     cell = new_code_cell("42", outputs=[WIDGET, BAR, WARNING, NUMBER], metadata=metadata)
     notebook = new_notebook(cells=[cell], metadata={"widgets": {}, "language_info": {"name": "python", "version": "3"}})
-    run_notebooks.normalise(notebook)
+    tool.normalise(notebook)
     assert cell.outputs == [WARNING, NUMBER]
     assert cell.metadata == {"tags": ["a"]}
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
@@ -100,7 +100,7 @@ def test_a_cell_that_takes_too_long_fails(write, monkeypatch, capsys):
 def test_printed_text_is_stored_in_one_piece():
     halves = [new_output("stream", text="4"), new_output("stream", text="2\n"), WARNING]
     notebook = new_notebook(cells=[new_code_cell("42", outputs=halves)])
-    run_notebooks.normalise(notebook)
+    tool.normalise(notebook)
     assert notebook.cells[0].outputs == [NUMBER, WARNING]
 
 
@@ -110,7 +110,7 @@ def test_a_stored_figure_is_smaller_and_its_greys_get_no_tint():
     drawn = io.BytesIO()
     Image.fromarray(rgb).save(drawn, "png")
     figure = new_output("display_data", {"image/png": base64.b64encode(drawn.getvalue()).decode()})
-    run_notebooks.normalise(new_notebook(cells=[new_code_cell("plot()", outputs=[figure])]))
+    tool.normalise(new_notebook(cells=[new_code_cell("plot()", outputs=[figure])]))
     stored = base64.b64decode(figure.data["image/png"])
     greys = np.array(Image.open(io.BytesIO(stored)).convert("RGB"))[100:].astype(int)
     assert len(stored) < len(drawn.getvalue()) / 2
@@ -125,16 +125,16 @@ def test_the_figure_of_a_tagged_cell_becomes_a_file(write, monkeypatch, tmp_path
     notebook.cells[1].metadata["tags"] = ["img:line"]
     nbformat.write(notebook, path)
     (tmp_path / "img").mkdir()
-    monkeypatch.setattr(run_notebooks, "COURSE", tmp_path)
+    monkeypatch.setattr(tool, "COURSE", tmp_path)
     assert run(monkeypatch, path) == 0
     assert (tmp_path / "img" / "line.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_figures_in_img_are_those_of_the_notebooks():
-    paths = run_notebooks.COURSE.glob("notebooks/*.ipynb")
+    paths = tool.COURSE.glob("notebooks/*.ipynb")
     drawn = {}
     for path in paths:
-        drawn |= run_notebooks.figures(nbformat.read(path, as_version=4))
-    stored = {path.stem: path.read_bytes() for path in (run_notebooks.COURSE / "img").glob("*.png")}
+        drawn |= tool.figures(nbformat.read(path, as_version=4))
+    stored = {path.stem: path.read_bytes() for path in (tool.COURSE / "img").glob("*.png")}
     assert drawn
-    assert {name: stored[name] for name in stored if name not in pictures.ALT} == drawn
+    assert {name: stored[name] for name in stored if name not in diagrams.ALT} == drawn

@@ -1,7 +1,7 @@
 """Start a notebook kernel for code that nobody has looked at: `python -I sandbox.py CONNECTION_FILE`.
 
-The kernel may use so much memory, time and disk, and no more. On Linux it can read Python, the course's utils and its
-own folder, the current one, and write only there (Landlock, Linux 5.13 and newer). It dies with the process that
+The kernel may use so much memory, time and disk, and no more. On Linux it can read Python, the course's checks and
+utils and its own folder, the current one, and write only there (Landlock, Linux 5.13 and newer). It dies with the process that
 started it.
 """
 
@@ -41,8 +41,9 @@ def die_with_parent() -> None:
 
 def confine(own: Path) -> bool:
     """Leave Python, utils and the folder `own` to be read, and only `own` to be written; False if that can't be."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    import utils  # now, before the folder that it lies in is out of reach
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    import checks  # now, before the folder that they lie in is out of reach
+    import utils
 
     del sys.path[0]
 
@@ -53,7 +54,7 @@ def confine(own: Path) -> bool:
     try:
         read = FSAccess.EXECUTE | FSAccess.READ_FILE | FSAccess.READ_DIR
         rules = Ruleset()
-        folders = [*FOLDERS, *utils.__path__, f"/proc/{os.getpid()}"]
+        folders = [*FOLDERS, *utils.__path__, *checks.__path__, f"/proc/{os.getpid()}"]
         rules.allow(*filter(os.path.exists, folders), rules=read)
         rules.allow(*filter(os.path.exists, FILES), rules=FSAccess.READ_FILE)
         rules.allow("/dev/null", rules=FSAccess.READ_FILE | FSAccess.WRITE_FILE)

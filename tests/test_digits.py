@@ -1,7 +1,6 @@
-"""tools/make_digits.py: from the package's text back to MNIST's bytes, without the network."""
+"""tools/digits.py: from the package's text back to MNIST's bytes, without the network."""
 
 import hashlib
-import importlib.util
 import io
 import json
 import subprocess
@@ -11,17 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tools import digits
 from utils.data import EMBEDDED
-
-SCRIPT = Path(__file__).parents[1] / "tools" / "make_digits.py"
 
 
 @pytest.fixture
 def tool():
-    spec = importlib.util.spec_from_file_location("make_digits", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return digits
 
 
 def as_package(images):

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-COURSE = Path(__file__).parents[1]
+COURSE = Path(__file__).parents[2]
 PLATFORM = re.compile(r"_\d+_assignsubmission_.*$|(_late)?(_\d+){2}_.*$", re.IGNORECASE)  # Moodle; Canvas
 FIXED = ["student", "notebook", "total", "of", "to be read", "flags", "seconds"]
 MOST_UNPACKED = 50_000_000  # bytes
@@ -94,7 +94,7 @@ def grade(submission: Submission, seed: str, seconds: float) -> dict:
     with tempfile.TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True) as scratch:
         notebook, result = Path(scratch) / "submission.ipynb", Path(scratch) / "result.json"
         notebook.write_bytes(submission.content())
-        command = [sys.executable, "-m", "tools.grade_one", notebook, result, "--seed", seed]
+        command = [sys.executable, "-m", "tools.grading.worker", notebook, result, "--seed", seed]
         process = subprocess.Popen(
             [*command, "--seconds", str(seconds)],
             cwd=COURSE,

@@ -1,7 +1,6 @@
-"""Grade one notebook, in a process of its own: `python -m tools.grade_one SUBMISSION RESULT` (see `tools.grade`).
+"""Grade one notebook, in a process of its own: `python -m tools.grading.worker SUBMISSION RESULT`.
 
-Only the code that the answers need is run, exercise by exercise, in a kernel that `tools.sandbox` starts; tests come
-from notebooks/, never from the submission. So it does not matter what became of them or of nbgrader's marks on the way.
+Only the code that the answers need is run, exercise by exercise, in a kernel that `sandbox` starts; tests come from notebooks/, never from the submission. So it does not matter what became of them or of nbgrader's marks on the way.
 """
 
 import argparse
@@ -23,9 +22,9 @@ from jupyter_client import KernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from nbformat import NotebookNode
 
-from tools.cells import HIDDEN, Exercise, dependencies, exercises
+from tools.notebook import HIDDEN, Exercise, dependencies, exercises
 
-COURSE = Path(__file__).parents[1]
+COURSE = Path(__file__).parents[2]
 TOOLS = Path(__file__).parent
 MOST_OUTPUT = 100_000  # characters that are kept of the beginning of what a cell prints, and of its end
 STARTING = 120.0  # seconds that a kernel may take to start and to import PyTorch
@@ -64,7 +63,7 @@ class Assignment:
         self.exercises = exercises(self.source)
         code = [cell.source for cell in self.handout.cells if cell.cell_type == "code"]
         self.given = {plain(source) for source in code}
-        self.imports = next(source for source in code if "from utils.checks import" in source)
+        self.imports = next(source for source in code if "from checks import" in source)
 
     def likeness(self, submission: NotebookNode) -> float:
         """How much of the hand-out's code and marks the submission has, from 0 to 1."""
