@@ -182,7 +182,7 @@ def test_lab_is_told_that_root_may_run_it_and_what_else_the_user_wants(make):
 
 
 def test_publish_needs_no_environment(make):
-    assert make("publish", "REPO=ada/course") == (0, "", ["tools/publish.py REPO=ada/course BRANCH="])
+    assert make("publish", "REPO=ada/course") == (0, "", ["-m tools.publish REPO=ada/course BRANCH="])
 
 
 def test_homework_and_grade_hand_on_what_they_are_told(make):

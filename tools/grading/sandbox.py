@@ -1,8 +1,8 @@
 """Start a notebook kernel for code that nobody has looked at: `python -I sandbox.py CONNECTION_FILE`.
 
 The kernel may use so much memory, time and disk, and no more. On Linux it can read Python, the course's checks and
-utils and its own folder, the current one, and write only there (Landlock, Linux 5.13 and newer). It dies with the process that
-started it.
+utils and its own folder, the current one, and write only there (Landlock, Linux 5.13 and newer). It dies with the
+process that started it.
 """
 
 import contextlib

@@ -1,6 +1,7 @@
 """Grade one notebook, in a process of its own: `python -m tools.grading.worker SUBMISSION RESULT`.
 
-Only the code that the answers need is run, exercise by exercise, in a kernel that `sandbox` starts; tests come from notebooks/, never from the submission. So it does not matter what became of them or of nbgrader's marks on the way.
+Only the code that the answers need is run, exercise by exercise, in a kernel that `sandbox` starts; tests come from
+notebooks/, never from the submission. So it does not matter what became of them or of nbgrader's marks on the way.
 """
 
 import argparse
