@@ -29,7 +29,7 @@ def require(condition: object, code: str, message: str) -> None:
 
 
 def instant_check(check: Callable[..., None]) -> Callable[..., None]:
-    """Let `check` say in a sentence that an answer has not been written yet, and leave PyTorch's generator as it was."""
+    """Let `check` say in a sentence that an answer is not written yet, and leave PyTorch's generator alone."""
 
     @functools.wraps(check)
     def checked(answer: Callable) -> None:
