@@ -357,8 +357,8 @@ def goes_on(downloads, capfd, patience):
         assert len(x) == 8000
         assert len(x_heldout) == 2000
         assert printed.out.count("\n") == 1
-        assert printed.out.startswith("The full MNIST could not be had (")
-        assert printed.out.endswith("): going on with the 10,000 embedded digits.\n")
+        assert printed.out.startswith("The full MNIST could not be downloaded (")
+        assert printed.out.endswith("): using the 10,000 embedded digits instead.\n")
         assert printed.err == ""
         assert len(printed.out) < 350
         assert not any(downloads.rglob("*"))

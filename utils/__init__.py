@@ -1,4 +1,4 @@
-"""The small shared module of the course: digits, training loop, drawing, instant checks.
+"""The small shared module of the course: digits, training loop, plotting, sliders, diagrams.
 
-What a notebook is about stands in the notebook; here is only what would distract from it.
+A notebook writes out its own subject; this package holds only what would distract from it.
 """

@@ -1,4 +1,4 @@
-"""The digits: 10,000 that travel with the course, or the full MNIST when it can be had."""
+"""The digits: 10,000 that travel with the course, or the full MNIST where it can be downloaded."""
 
 import io
 import os
@@ -19,7 +19,7 @@ Split = Literal["train", "heldout"]
 EMBEDDED = Path(__file__).with_name("digits.npz")
 DOWNLOADS = Path(__file__).parents[1] / "data"
 MNIST_FILES = [f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
-TIMEOUT = 10.0  # seconds that a silent mirror is waited for
+TIMEOUT = 10.0  # seconds to wait for a mirror that does not answer
 
 
 def load_digits(
@@ -31,7 +31,7 @@ def load_digits(
     - "embedded": the first 10,000 images of MNIST's training set, which travel with the course: 8,000 for "train" and
       2,000 for "heldout", stratified by digit, interleaved (0, 1, ..., 9, 0, ...) and always the same;
     - "full": MNIST's 60,000 training images for "train" and its 10,000 test images for "heldout", downloaded once into
-      the folder `data`; when they can't be had, one line says so and the embedded digits are used;
+      the folder `data`; if that fails, one line says so and the embedded digits are used;
     - a folder that already holds MNIST in torchvision's layout (folder/MNIST/raw/train-images-idx3-ubyte, ...).
     Without `source`, the environment variable VAE_DIGITS names it; without that, it is "full" if there is a GPU, else
     "embedded"; `device` doesn't matter, so that both splits come from the same place.
@@ -60,9 +60,9 @@ def binarize(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
 
 @cache
 def _full_mnist(source: str) -> Path | None:
-    """The folder in which `source` finds the full MNIST, downloaded if need be; None stands for the embedded digits.
+    """The folder in which `source` finds the full MNIST, downloaded if need be; None means the embedded digits.
 
-    Decided once per source and session: training and held-out images never come from different places.
+    Decided once per source and session, so that both splits come from the same place.
     """
     if source == "embedded":
         return None
@@ -78,8 +78,8 @@ def _full_mnist(source: str) -> Path | None:
         )
     try:
         _download(folder)
-    except Exception as error:  # whatever a mirror, a proxy or a disk does, the course goes on
-        print(f"The full MNIST could not be had ({_in_words(error)}): going on with the 10,000 embedded digits.")
+    except Exception as error:  # no failure of a mirror, a proxy or a disk may stop the course
+        print(f"The full MNIST could not be downloaded ({_in_words(error)}): using the 10,000 embedded digits instead.")
         return None
     return folder
 
@@ -89,21 +89,21 @@ def _download(folder: Path) -> None:
     from torchvision.datasets import MNIST  # here, because importing it takes as long as importing PyTorch
 
     folder.mkdir(parents=True, exist_ok=True)
-    patience = socket.getdefaulttimeout()
+    previous = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none
     try:
         with tempfile.TemporaryDirectory(prefix="partial-", dir=folder) as partial:
-            with redirect_stderr(io.StringIO()):  # torchvision's own bars: one for every file and mirror
+            with redirect_stderr(io.StringIO()):  # torchvision shows a progress bar for every file and mirror
                 MNIST(partial, download=True)
             (folder / "MNIST" / "raw").mkdir(parents=True, exist_ok=True)
-            for name in MNIST_FILES:  # each at once, whether or not it is there: another process may do the same
+            for name in MNIST_FILES:  # each in one step: another process may be doing the same
                 (Path(partial) / "MNIST" / "raw" / name).replace(folder / "MNIST" / "raw" / name)
     finally:
-        socket.setdefaulttimeout(patience)
+        socket.setdefaulttimeout(previous)
 
 
 def _in_words(error: Exception) -> str:
-    """What `error` says, on one line of at most 240 characters."""
+    """The message of `error`, on one line of at most 240 characters."""
     return textwrap.shorten(str(error), 240, placeholder=" ...") or type(error).__name__
 
 
@@ -142,6 +142,6 @@ def _read_embedded(split: Split) -> tuple[Tensor, Tensor]:
         ) from error
     rows = (torch.arange(len(images)) % 5 == 0) == (split == "heldout")
     images, labels = images[rows], labels[rows]
-    place = torch.cat([torch.arange(n, dtype=torch.float64) / n for n in labels.bincount()])  # within its digit
-    order = place.argsort(stable=True)
+    rank = torch.cat([torch.arange(n, dtype=torch.float64) / n for n in labels.bincount()])  # within its digit
+    order = rank.argsort(stable=True)
     return images[order], labels[order]

@@ -1,7 +1,7 @@
-"""The ideas of the course as pictures: a function draws each, `make figures` writes them to img/.
+"""The ideas of the course as diagrams: one function for each; `make figures` writes them to img/.
 
-Solid arrows carry values, dotted arrows lead to a loss, dashed arrows carry gradients, and what has a dashed outline is
-random. Nothing is told by colour alone.
+Solid arrows carry values, dotted arrows lead to a loss, dashed arrows carry gradients, and a dashed outline means
+random. No meaning is carried by colour alone.
 """
 
 import matplotlib.pyplot as plt
@@ -18,7 +18,7 @@ from torch.nn.functional import avg_pool2d
 from utils.data import binarize, load_digits
 from utils.plotting import COLORS
 
-# For those who can't see a picture: the title inside the SVG and the alternative text where it is shown
+# The alternative text of each diagram, also the title inside its SVG
 ALT = {
     "autoencoder": "An image x of 784 pixels passes an encoder, becomes a code z of 32 numbers, passes a decoder, and "
     "comes back blurred, as its reconstruction. The loss compares the two: the squared error, summed over pixels.",
@@ -194,7 +194,7 @@ def reparameterization() -> Figure:
 
 
 def _graph(ax: Axes, x: float) -> None:
-    """What both graphs have in common, but for z, from `x` on: values to the loss, and the gradient back to z."""
+    """What both graphs share (all but z), from `x` on: values to the loss, and the gradient back to z."""
     _box(ax, x + 0.25, 2.1, 0.5, "approximate", r"$\mu$")
     _box(ax, x + 0.25, 1.1, 0.5, "approximate", r"$\sigma$")
     _box(ax, x + 3.35, 1.6, 0.6, "data", "loss")

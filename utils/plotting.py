@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from utils.training import History
 
-# Okabe & Ito's colours, told apart by colour-blind readers; every use adds a label, a marker or a line style
+# Okabe & Ito's colours, distinguishable to colour-blind readers; every use adds a label, a marker or a line style
 COLORS = {
     "data": "#000000",
     "reconstruction": "#D55E00",
@@ -45,15 +45,15 @@ def use_style() -> None:
 
 
 def show_digits(x: Tensor, ncols: int = 10, titles: list[str] | None = None, scale: float = 0.7) -> Figure:
-    """Draw images `x` (n, 784) in rows of `ncols`, each `scale` inches wide, ink dark on white, values in [0, 1].
+    """Show images `x` (n, 784) in rows of `ncols`, each `scale` inches wide, ink dark on white, values in [0, 1].
 
-    `titles` stand above the columns.
+    `titles` are written above the columns.
     """
     return _show(list(x.split(ncols)), None, titles, scale)
 
 
 def show_rows(rows: dict[str, Tensor], titles: list[str] | None = None, scale: float = 0.7) -> Figure:
-    """Draw named rows of images, each (n, 784), under each other: originals above their reconstructions, say.
+    """Show named rows of images, each (n, 784), under each other: originals above their reconstructions, say.
 
     `scale` and `titles` as for `show_digits`.
     """
@@ -61,7 +61,7 @@ def show_rows(rows: dict[str, Tensor], titles: list[str] | None = None, scale: f
 
 
 def _show(rows: list[Tensor], names: list[str] | None, titles: list[str] | None, scale: float) -> Figure:
-    """All images as one picture, which draws ten times faster than a panel for each; short rows end in paper."""
+    """All images as one picture, ten times faster than a panel for each; short rows are padded with paper."""
     ncols = max(len(row) for row in rows)
     picture = tile(torch.cat([F.pad(row.flatten(1), (0, 0, 0, ncols - len(row))) for row in rows]), ncols, frame=1)
     fig, ax = plt.subplots(figsize=(ncols * scale + (1.3 if names else 0), len(rows) * scale + (0.25 if titles else 0)))
@@ -77,14 +77,14 @@ def _show(rows: list[Tensor], names: list[str] | None, titles: list[str] | None,
 def tile(x: Tensor, ncols: int, frame: int = 0) -> Tensor:
     """Put images `x` (n, 784) side by side into one picture, for a single imshow.
 
-    Around each lie `frame` pixels of paper: (n / ncols * (28 + 2 frame), ncols * (28 + 2 frame)).
+    Each is framed by `frame` pixels of paper; shape (n / ncols * (28 + 2 frame), ncols * (28 + 2 frame)).
     """
     x = F.pad(x.detach().cpu().reshape(-1, 28, 28), [frame] * 4)
     return x.unflatten(0, (-1, ncols)).transpose(1, 2).flatten(2).flatten(0, 1)
 
 
 def scatter_codes(z: Tensor, labels: Tensor, ax: Axes | None = None, size: float = 18) -> Axes:
-    """Draw two-dimensional codes `z` (n, 2), each as its digit from `labels` (n,), so that colour isn't needed."""
+    """Plot two-dimensional codes `z` (n, 2), each as its digit from `labels` (n,), so that colour isn't needed."""
     ax = ax or plt.subplots(figsize=(5.2, 5))[1]
     z, labels = z.detach().cpu().numpy(), labels.cpu().numpy()
     for digit in range(10):
@@ -95,7 +95,7 @@ def scatter_codes(z: Tensor, labels: Tensor, ax: Axes | None = None, size: float
 
 
 def plot_history(history: History, terms: list[str], ylabel: str, ax: Axes | None = None) -> Axes:
-    """Draw each of `terms` over the epochs, training dashed and held out solid; `ylabel` names the unit."""
+    """Plot each of `terms` over the epochs, training dashed and held out solid; `ylabel` names the unit."""
     ax = ax or plt.subplots()[1]
     colors = {"loss": COLORS["data"], "recon": COLORS["reconstruction"], "kl": COLORS["kl"]}
     for term in terms:

@@ -117,10 +117,11 @@ def fit(
         splits = {"train": x_train[: len(x_heldout)], "heldout": x_heldout}
 
     def measure() -> float:
+        """Record both splits; returns the loss to show: of the held-out images if there are any."""
         measured = {split: evaluate(model, loss_fn, x) for split, x in splits.items()}
         for split, terms in measured.items():
             history.record(split, terms)
-        return terms["loss"]
+        return measured[list(splits)[-1]]["loss"]
 
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     model.train()
@@ -147,7 +148,7 @@ def fit(
 
 
 def _stop_if_not_finite(epoch: int, steps: list[dict[str, Tensor]]) -> None:
-    """Look at an epoch's losses once, after it (a look at every step would make a GPU wait every time)."""
+    """Check the losses of an epoch after it; checking every step would make a GPU wait each time."""
     finite = torch.stack([terms["loss"] for terms in steps]).isfinite().tolist()
     if all(finite):
         return
@@ -160,7 +161,7 @@ def _stop_if_not_finite(epoch: int, steps: list[dict[str, Tensor]]) -> None:
 
 
 class DigitClassifier(nn.Module):
-    """A small network that tells digits apart: the instrument with which the notebooks judge decoded images."""
+    """A small classifier of digits, with which the notebooks measure how convincing a decoded image is."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Sliders beside the maths: one picture, of which only the moving parts are drawn again when a slider moves."""
+"""Sliders beside the maths: one figure, of which only the moving parts are drawn again when a slider moves."""
 
 import base64
 import io
@@ -21,9 +21,9 @@ def explore(draw: Draw, labels: dict[str, str], figsize: tuple[float, float], **
     """A number with a slider for each of `controls`, above the picture that `draw` makes.
 
     `draw(fig)` draws once into the empty figure `fig` and returns a function `move(**values)`, which is called for each
-    new position: it changes what was drawn with `animated=True`, and returns the numbers to see as one sentence, which
+    new position: it changes what was drawn with `animated=True`, and returns one sentence with the numbers shown, which
     is also the picture's alternative text. `labels` gives each control's name in words. Only this one figure is ever
-    kept, and matplotlib's list of open figures doesn't know it. Works with ipywidgets 7.7 and 8.
+    kept, and it is not in matplotlib's list of open figures. Works with ipywidgets 7.7 and 8.
     """
     fig = Figure(figsize=figsize)
     canvas = FigureCanvasAgg(fig)
@@ -69,7 +69,7 @@ def _moving(fig: FigureBase) -> list[Artist]:
 def _control(label: str, limits: Limits) -> widgets.HBox:
     """A number and its slider; both whole if the limits are.
 
-    The number is there because a screen reader finds its label, but not that of a slider.
+    Screen readers find the label of a number field, but not that of a slider.
     """
     low, high, value = limits
     whole = all(isinstance(limit, int) for limit in limits)
@@ -79,7 +79,7 @@ def _control(label: str, limits: Limits) -> widgets.HBox:
     looks = {"description": label, "style": {"description_width": "initial"}, "layout": {"width": "21em"}}
     span = {"value": value, "min": low, "max": high, "step": 1 if whole else 0.05}
     row = widgets.HBox([number(**span, **looks), slider(**span, readout=False)])
-    # a slider counts its steps in the browser, and comes back with 0.30000000000000004
+    # the browser computes a slider's value and sends 0.30000000000000004
     transform = (lambda value: value, lambda value: round(value, 2))
     widgets.link((row.children[0], "value"), (row.children[1], "value"), transform=transform)
     return row
