@@ -73,6 +73,13 @@ def require_tensor(value: object, shape: tuple[int, ...], what: str, dtype: torc
     require(value.dtype == dtype, "dtype", f"{dtype} went in and {value.dtype} came out: don't convert")
 
 
+def keeps_dtype(function: Callable[..., Tensor], *given: Tensor) -> None:
+    """Require that float32 arguments give a float32 result, and float64 arguments a float64 one."""
+    for dtype in (torch.float32, torch.float64):
+        result = function(*(tensor.to(dtype) for tensor in given))
+        require(result.dtype == dtype, "dtype", f"{dtype} went in and {result.dtype} came out: don't convert")
+
+
 @contextmanager
 def untouched(*given: Tensor) -> Iterator[None]:
     """Require that the tensors have the same values at the end of the `with` block as at its beginning."""
@@ -84,7 +91,8 @@ def untouched(*given: Tensor) -> Iterator[None]:
 
 def close(value: Tensor | float, right: Tensor | float) -> bool:
     """Whether two float64 results agree to a billionth, relative or absolute."""
-    return torch.allclose(torch.as_tensor(value).double(), torch.as_tensor(right).double(), rtol=1e-9, atol=1e-9)
+    value, right = (torch.as_tensor(number, dtype=torch.float64) for number in (value, right))
+    return torch.allclose(value, right, rtol=1e-9, atol=1e-9)
 
 
 def recognise(

@@ -24,24 +24,26 @@ def in_place(x, x_hat):
 
 
 WRONG_ERRORS = {
-    "whole batch": lambda x, x_hat: (x - x_hat).square().sum(),
+    "batch-sum": lambda x, x_hat: (x - x_hat).square().sum(),
     "shape": lambda x, x_hat: (x - x_hat).square().sum(0),
-    "average over the pixels": lambda x, x_hat: (x - x_hat).square().mean(1),
-    "not 5": lambda x, x_hat: (x - x_hat).abs().sum(1),
-    "take no root": lambda x, x_hat: (x - x_hat).norm(dim=1),
-    "1/2": lambda x, x_hat: 0.5 * (x - x_hat).square().sum(1),
+    "pixel-mean": lambda x, x_hat: (x - x_hat).square().mean(1),
+    "not-squared": lambda x, x_hat: (x - x_hat).abs().sum(1),
+    "not-squared/2": lambda x, x_hat: (x - x_hat).norm(dim=1),
+    "half": lambda x, x_hat: 0.5 * (x - x_hat).square().sum(1),
     "negative": lambda x, x_hat: (x - x_hat).square().sum(1) - 1,
-    "in place": in_place,
-    "gradient": lambda x, x_hat: (x - x_hat).square().sum(1).detach(),
-    "must have error 0": lambda x, x_hat: F.binary_cross_entropy(x_hat, x.clamp(0, 1), reduction="none").sum(1),
-    "float64": lambda x, x_hat: (x - x_hat).float().square().sum(1),
+    "in-place": in_place,
+    "no-gradient": lambda x, x_hat: (x - x_hat).square().sum(1).detach(),
+    "not-zero": lambda x, x_hat: F.binary_cross_entropy(x_hat, x.clamp(0, 1), reduction="none").sum(1),
+    "wrong-gradient": lambda x, x_hat: ((x - x_hat) * (x - x_hat).detach()).sum(1),
+    "dtype": lambda x, x_hat: (x - x_hat).float().square().sum(1),
 }
 
 
-@pytest.mark.parametrize("cause", WRONG_ERRORS)
-def test_wrong_reconstruction_error(cause):
-    with pytest.raises(CheckFailed, match=cause):
-        check.reconstruction_error(WRONG_ERRORS[cause])
+@pytest.mark.parametrize("code", WRONG_ERRORS)
+def test_wrong_reconstruction_error(code):
+    with pytest.raises(CheckFailed) as caught:
+        check.reconstruction_error(WRONG_ERRORS[code])
+    assert caught.value.code == code.partition("/")[0]
 
 
 @pytest.mark.parametrize(
@@ -77,23 +79,24 @@ def step(loss=loss_of, zero=True, backward=True, steps=1, give=lambda loss: loss
 
 
 WRONG_STEPS = {
-    "did not move": step(steps=0),
-    "zero_grad": step(zero=False),
-    "backward": step(zero=False, backward=False),
+    "no-step": step(steps=0),
+    "no-zero-grad": step(zero=False),
+    "no-backward": step(zero=False, backward=False),
     "uphill": step(loss=lambda model, x: -loss_of(model, x)),
-    "mean over the images": step(loss=lambda model, x: (model(x) - x).square().sum()),
-    "average over the pixels": step(loss=lambda model, x: F.mse_loss(model(x), x)),
-    "twice": step(steps=2),
-    "detach": step(give=lambda loss: loss),
-    "as a tensor": step(give=lambda loss: loss.item()),
-    "before the step": step(give=lambda loss: loss.detach() * 0.9),
+    "batch-sum": step(loss=lambda model, x: (model(x) - x).square().sum()),
+    "pixel-mean": step(loss=lambda model, x: F.mse_loss(model(x), x)),
+    "two-steps": step(steps=2),
+    "not-detached": step(give=lambda loss: loss),
+    "type": step(give=lambda loss: loss.item()),
+    "returned-loss": step(give=lambda loss: loss.detach() * 0.9),
 }
 
 
-@pytest.mark.parametrize("cause", WRONG_STEPS)
-def test_wrong_train_step(cause):
-    with pytest.raises(CheckFailed, match=cause):
-        check.train_step(WRONG_STEPS[cause])
+@pytest.mark.parametrize("code", WRONG_STEPS)
+def test_wrong_train_step(code):
+    with pytest.raises(CheckFailed) as caught:
+        check.train_step(WRONG_STEPS[code])
+    assert caught.value.code == code.partition("/")[0]
 
 
 def zero_first(model, optimizer, x):
@@ -110,21 +113,22 @@ def test_right_train_step(answer):
 
 
 WRONG_PCA = {
-    "mean back": lambda x, mean, v, k: (x - mean) @ v[:k].T @ v[:k],
-    "subtract the mean before": lambda x, mean, v, k: mean + x @ v[:k].T @ v[:k],
-    "must come back as the mean": lambda x, mean, v, k: x @ v[:k].T @ v[:k] + mean * (1 + (k == 0)),
-    "rows": lambda x, mean, v, k: mean + (x - mean) @ v[:, :k] @ v[:, :k].T,
-    "only the first k": lambda x, mean, v, k: mean + (x - mean) @ v.T @ v * (k > 0),
-    "map the code back": lambda x, mean, v, k: (x - mean) @ v[:k].T,
-    "mean that is given": lambda x, mean, v, k: x.mean(0) + (x - x.mean(0)) @ v[:k].T @ v[:k],
-    "singular values leave": lambda x, mean, v, k: mean + 0.5 * (x - mean) @ v[:k].T @ v[:k],
+    "no-mean": lambda x, mean, v, k: (x - mean) @ v[:k].T @ v[:k],
+    "not-centred": lambda x, mean, v, k: mean + x @ v[:k].T @ v[:k],
+    "value": lambda x, mean, v, k: x @ v[:k].T @ v[:k] + mean * (1 + (k == 0)),
+    "columns": lambda x, mean, v, k: mean + (x - mean) @ v[:, :k] @ v[:, :k].T,
+    "all-directions": lambda x, mean, v, k: mean + (x - mean) @ v.T @ v * (k > 0),
+    "shape": lambda x, mean, v, k: (x - mean) @ v[:k].T,
+    "own-mean": lambda x, mean, v, k: x.mean(0) + (x - x.mean(0)) @ v[:k].T @ v[:k],
+    "value/2": lambda x, mean, v, k: mean + 0.5 * (x - mean) @ v[:k].T @ v[:k],
 }
 
 
-@pytest.mark.parametrize("cause", WRONG_PCA)
-def test_wrong_pca(cause):
-    with pytest.raises(CheckFailed, match=cause):
-        check.pca_reconstruct(WRONG_PCA[cause])
+@pytest.mark.parametrize("code", WRONG_PCA)
+def test_wrong_pca(code):
+    with pytest.raises(CheckFailed) as caught:
+        check.pca_reconstruct(WRONG_PCA[code])
+    assert caught.value.code == code.partition("/")[0]
 
 
 @pytest.mark.parametrize(
@@ -144,18 +148,19 @@ def neighbours(z):
 
 WRONG_CONFUSION = {
     "diagonal": lambda z, y: (y[torch.cdist(z, z).argmin(1)] != y).float().mean().item(),
-    "same.* label": lambda z, y: (y[neighbours(z)] == y).float().mean().item(),
+    "same-label": lambda z, y: (y[neighbours(z)] == y).float().mean().item(),
     "count": lambda z, y: (y[neighbours(z)] != y).sum().item() * 1.0,
-    "one number": lambda z, y: (y[neighbours(z)] != y).float(),
-    "gives? 0.6|give 0.6": lambda z, y: 0.5,
-    "same label": lambda z, y: 0.6,
+    "shape": lambda z, y: (y[neighbours(z)] != y).float(),
+    "value": lambda z, y: 0.5,
+    "value/2": lambda z, y: 0.6,
 }
 
 
-@pytest.mark.parametrize("cause", WRONG_CONFUSION)
-def test_wrong_confusion(cause):
-    with pytest.raises(CheckFailed, match=cause):
-        check.nearest_label_confusion(WRONG_CONFUSION[cause])
+@pytest.mark.parametrize("code", WRONG_CONFUSION)
+def test_wrong_confusion(code):
+    with pytest.raises(CheckFailed) as caught:
+        check.nearest_label_confusion(WRONG_CONFUSION[code])
+    assert caught.value.code == code.partition("/")[0]
 
 
 def by_loop(z, labels):

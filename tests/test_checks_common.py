@@ -1,0 +1,103 @@
+"""What all instant checks share: verdicts that do not depend on chance, and the questions that every check asks."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from checks import autoencoder, common, probability_and_elbo, reparameterization, vae
+from checks.common import CheckFailed, recognise, require_gradients, require_tensor, untouched
+
+MODULES = [autoencoder, probability_and_elbo, reparameterization, vae]
+ONE = torch.ones(1, dtype=torch.float64)
+
+
+def code_of(function, *arguments, **named):
+    """The code with which a call fails; empty if it passes."""
+    try:
+        function(*arguments, **named)
+    except CheckFailed as failure:
+        return failure.code
+    return ""
+
+
+def test_a_failure_shows_one_sentence_and_keeps_its_code():
+    failure = CheckFailed("half", "the ½ is missing")
+    assert failure._render_traceback_() == ["Not yet: the ½ is missing"]
+    assert failure.code == "half"
+
+
+def test_an_answer_that_is_not_written_is_no_error_of_the_check():
+    def answer(*arguments):
+        raise NotImplementedError
+
+    assert code_of(vae.vae_loss, answer) == "not-written"
+
+
+@pytest.mark.parametrize("state", [0, 1, 2])
+def test_checks_draw_the_same_numbers_whatever_the_notebook_drew(state):
+    seen = []
+
+    @common.instant_check
+    def check(answer):
+        seen.append((torch.rand(3), torch.rand(3, generator=common.generator())))
+
+    for seed in (state, state + 1):
+        torch.manual_seed(seed)
+        check(None)
+        next_number = torch.rand(1)
+        torch.manual_seed(seed)
+        assert torch.equal(next_number, torch.rand(1))  # the notebook's generator is as it was
+    assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+
+
+def test_no_check_takes_its_numbers_from_elsewhere():
+    for module in MODULES:
+        assert not re.search(r"seed\(|Generator\(", Path(module.__file__).read_text(encoding="utf-8"))
+
+
+def test_numbers_belong_to_a_course(monkeypatch):
+    monkeypatch.delenv("VAE_COURSE_SEED", raising=False)
+    ours = common.numbers(2, 3)
+    assert torch.equal(ours, common.numbers(2, 3))
+    monkeypatch.setenv("VAE_COURSE_SEED", "autumn")
+    assert not torch.equal(ours, common.numbers(2, 3))
+
+
+def test_recognise_names_the_slip_only_when_the_value_is_wrong():
+    slips = {("half", "½ missing"): 2.0}
+    assert code_of(recognise, 1.0, 1.0, slips, "?") == ""
+    assert code_of(recognise, 2.0, 1.0, slips, "?") == "half"
+    assert code_of(recognise, 3.0, 1.0, slips, "?") == "value"
+    assert code_of(recognise, 2.0, 2.0, slips, "?") == ""
+
+
+@pytest.mark.parametrize(
+    ("function", "code"),
+    [
+        (lambda a, b: a * b, ""),
+        (lambda a, b: a * b.detach(), "no-gradient"),
+        (lambda a, b: a * b + 0 * b.detach(), ""),
+        (lambda a, b: (a * b).detach(), "no-gradient"),
+        (lambda a, b: a * b.detach() + 0 * b, "wrong-gradient"),
+        (lambda a, b: a * (b + b.detach()) / 2, "wrong-gradient"),
+    ],
+)
+def test_gradients_are_compared_by_value(function, code):
+    assert code_of(require_gradients, function, a=2 * ONE, b=3 * ONE) == code
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [(ONE, ""), (1.0, "type"), (None, "type"), (torch.ones(2, dtype=torch.float64), "shape"), (ONE.float(), "dtype")],
+)
+def test_tensors_are_looked_at_before_their_values(value, code):
+    assert code_of(require_tensor, value, (1,), "one number") == code
+
+
+def test_inputs_stay_as_they_are():
+    x = torch.ones(3)
+    with pytest.raises(CheckFailed) as caught, untouched(x):
+        x += 1
+    assert caught.value.code == "in-place"
