@@ -1,9 +1,16 @@
 """One style for every figure: readable in grey, the same colour for the same thing throughout the series."""
 
+import base64
+import io
+from html import escape
+
 import matplotlib.pyplot as plt
 import torch
+from IPython.display import HTML
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -108,3 +115,33 @@ def plot_history(history: History, terms: list[str], ylabel: str, ax: Axes | Non
     ax.set(xlabel="epoch (0 = untrained)", ylabel=ylabel)
     ax.legend()
     return ax
+
+
+def place_digits(x: Tensor, places: Tensor, labels: Tensor, size: int = 420) -> Image.Image:
+    """Images `x` (n, 784) on a square sheet, each in the colour of its digit at its place (n, 2) in the unit square."""
+    ink = F.avg_pool2d(x.detach().cpu().reshape(-1, 1, 28, 28), 2)[:, 0, :, :, None]
+    colors = torch.tensor([to_rgb(color) for color in DIGIT_COLORS])[labels.cpu()]
+    tints = 1 - ink * (1 - colors[:, None, None])
+    corners = places.detach().cpu() * (size - 14)
+    paper = torch.ones(size, size, 3)
+    for (column, row), tint in zip(corners.round().int().tolist(), tints, strict=True):
+        spot = paper[size - 14 - row : size - row, column : column + 14]
+        spot.copy_(torch.minimum(spot, tint))
+    return Image.fromarray((paper * 255).byte().numpy())
+
+
+def animate(frames: list[Image.Image], alt: str, seconds: float = 0.12) -> HTML:
+    """The pictures `frames` one after the other, again and again, with `alt` as alternative text.
+
+    Readers who ask their system for less motion see the last frame.
+    """
+
+    def address(pictures: list[Image.Image], **options: object) -> str:
+        file = io.BytesIO()
+        pictures[0].save(file, "webp", quality=50, **options)
+        return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+    times = [round(1000 * seconds)] * (len(frames) - 1) + [2000]
+    moving = address(frames, save_all=True, append_images=frames[1:], duration=times, loop=0)
+    still = f'<source media="(prefers-reduced-motion: reduce)" srcset="{address(frames[-1:])}">'
+    return HTML(f'<picture>{still}<img src="{moving}" alt="{escape(alt)}"></picture>')
