@@ -7,7 +7,6 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
 
 import matplotlib.pyplot as plt
@@ -15,9 +14,12 @@ import nbformat
 import torch
 from nbformat import NotebookNode
 
-from tools.notebook import dependencies
+from tools import notebook
+from tools.notebook import COURSE, dependencies
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = COURSE / "notebooks"
+NAMES = [path.stem for path in notebook.NOTEBOOKS]
+CHAPTERS = [path.stem for path in notebook.CHAPTERS]  # those with exercises
 
 
 def load(name: str) -> NotebookNode:

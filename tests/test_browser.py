@@ -20,7 +20,7 @@ from scipy.integrate import quad
 COURSE = Path(__file__).parents[1]
 SCREENSHOTS = COURSE / "screenshots"
 NUMBER = r"[-−]?\d+(?:\.\d+)?"
-NAMES = sorted(path.stem for path in course.NOTEBOOKS.glob("*.ipynb"))
+NAMES = course.CHAPTERS
 
 READY = """() => {
     const session = window.jupyterapp?.shell?.currentWidget?.sessionContext, kernel = session?.session?.kernel;
@@ -86,7 +86,7 @@ FORMULAS = {
 def lab(tmp_path_factory):
     """The address of a JupyterLab on a copy of the course, with settings of its own."""
     home = tmp_path_factory.mktemp("lab")
-    for name in ("notebooks", "utils"):
+    for name in ("checks", "notebooks", "utils"):
         shutil.copytree(COURSE / name, home / name, ignore=shutil.ignore_patterns("__pycache__", "practice"))
     settings = home / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)

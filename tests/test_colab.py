@@ -17,7 +17,7 @@ from nbformat.v4 import new_code_cell
 from tools.publish import publish
 
 COURSE = Path(__file__).parents[1]
-NAMES = sorted(path.stem for path in course.NOTEBOOKS.glob("*.ipynb"))
+NAMES = course.NAMES
 COLAB = importlib.metadata.version("ipywidgets") == "7.7.1"
 ORIGIN = new_code_cell("print(utils.__file__)")
 
@@ -77,7 +77,7 @@ def setup(name=NAMES[0]):
     return new_code_cell(course.sources(name)[0])
 
 
-@pytest.mark.parametrize("name", [*NAMES, *(f"practice/{name}" for name in NAMES)])
+@pytest.mark.parametrize("name", [*NAMES, *(f"practice/{name}" for name in course.CHAPTERS)])
 def test_alone_it_fetches_the_course_and_gets_through_its_imports(colab, name):
     imports = new_code_cell(course.sources(name)[1])
     where = colab([setup(name), imports, setup(name), ORIGIN])  # the setup cell twice: harmless

@@ -18,7 +18,7 @@ from nbgrader.preprocessors import CheckCellMetadata
 from tools import homework
 from tools.notebook import HIDDEN, SETUP, dependencies, exercises
 
-NAMES = [path.stem for path in homework.SOURCES]
+NAMES = course.CHAPTERS
 each_notebook = pytest.mark.parametrize("name", NAMES)
 SOLUTION = re.compile(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", re.DOTALL)
 NO_SECRETS = [  # what the exercises' own texts name, and what everybody writes

@@ -8,14 +8,16 @@ from pathlib import Path
 import course
 import nbformat
 import pytest
+import torch
 
 from tools.notebook import SETUP
 from tools.run import normalise
 
 COURSE = Path(__file__).parents[1]
-NAMES = sorted(path.stem for path in course.NOTEBOOKS.glob("*.ipynb"))
+NAMES = course.NAMES
 assert NAMES, f"no notebooks in {course.NOTEBOOKS}"
 each_notebook = pytest.mark.parametrize("name", NAMES)
+each_chapter = pytest.mark.parametrize("name", course.CHAPTERS)
 each_text = pytest.mark.parametrize("name", [*NAMES, "README"])
 
 MARKER = "# NBVAL_CHECK_OUTPUT"
@@ -93,12 +95,12 @@ def test_no_path_of_a_machine_is_stored(name):
 def test_it_begins_with_title_badge_and_the_setup_that_all_share(name):
     title, setup = course.load(name).cells[:2]
     assert title.source.startswith(f"# {name[:2]} · ")
-    assert f"/blob/main/notebooks/{name}.ipynb)" in title.source
+    assert name not in course.CHAPTERS or f"/blob/main/notebooks/{name}.ipynb)" in title.source
     assert setup.source.startswith(SETUP)
     assert setup.source == course.sources(NAMES[0])[0]
 
 
-@each_notebook
+@each_chapter
 def test_ten_outputs_are_checked_and_every_checked_cell_has_one(name):
     checked = [cell for cell in code(name) if MARKER in cell.source]
     assert len(checked) >= 10
@@ -115,14 +117,14 @@ def test_no_cell_is_excused(name):
         assert not excuses.search(cell.source + str(cell.metadata.get("tags", [])))
 
 
-@each_notebook
+@each_chapter
 def test_code_cells_are_short(name):
     lines = sorted(len(source.splitlines()) for source in course.sources(name))
     assert lines[len(lines) // 2] < 12
     assert lines[-1] <= 30
 
 
-@each_notebook
+@each_chapter
 def test_every_displayed_equation_is_numbered_in_order_and_checked_by_code(name):
     displays = re.findall(r"\$\$(.*?)\$\$", markdown(name), re.DOTALL)
     assert displays
@@ -132,7 +134,7 @@ def test_every_displayed_equation_is_numbered_in_order_and_checked_by_code(name)
     assert [equation for equation in course.equations(name) if not course.checking(name, equation)] == []
 
 
-@each_notebook
+@each_chapter
 def test_every_check_names_its_equations_and_can_fail(name):
     known = {f"({equation})" for equation in course.equations(name)}
     for source in course.sources(name):
@@ -141,7 +143,7 @@ def test_every_check_names_its_equations_and_can_fail(name):
             assert re.search(r"\bassert\b|assert_close|\braise\b", source), source
 
 
-@each_notebook
+@each_chapter
 def test_every_exercise_has_one_cell_with_its_answer_and_one_check(name):
     cells = course.sources(name)
     marks = [re.findall(r"^ *### (BEGIN|END) SOLUTION$", source, re.MULTILINE) for source in cells]
@@ -178,3 +180,25 @@ def test_every_link_inside_the_course_leads_somewhere(name):
             assert there.exists(), target
             assert there.is_relative_to(COURSE), target
             assert not anchor or anchor in anchors(there.stem), target
+
+
+# ---- 00, the whole VAE on one page
+
+
+def test_the_page_is_short():
+    cells = course.load("00_in_five_minutes").cells
+    assert len(cells) <= 25
+    assert len(markdown("00_in_five_minutes").split()) <= 600
+
+
+def test_the_page_is_the_vae_of_notebook_04():
+    page, chapter = course.definitions("00_in_five_minutes"), course.definitions("04_vae")
+    x = (torch.rand(5, 784, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    model = page.VAE(latent_dim=3)
+    torch.manual_seed(1)
+    logits, mu, logvar = model(x)
+    torch.manual_seed(1)
+    z = chapter.VAE.reparameterize(None, *model.encoder(x).chunk(2, dim=-1))
+    torch.testing.assert_close(logits, model.decoder(z))
+    torch.manual_seed(1)
+    torch.testing.assert_close(page.negative_elbo(model, x), chapter.vae_loss(logits, x, mu, logvar)["loss"])

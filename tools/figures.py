@@ -9,9 +9,10 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 
+from tools.notebook import COURSE, write_whole
 from utils import diagrams
 
-IMG = Path(__file__).parents[1] / "img"
+IMG = COURSE / "img"
 
 
 def render(name: str, kind: str) -> bytes:
@@ -34,9 +35,7 @@ def main(folder: Path = IMG) -> None:
     for name in diagrams.ALT:
         for kind in ("svg", "png"):
             target = folder / f"{name}.{kind}"
-            partial = target.with_suffix(".partial")
-            partial.write_bytes(render(name, kind))
-            partial.replace(target)
+            write_whole(target, render(name, kind))
             print(f"{target.name}: {target.stat().st_size:,} bytes")
 
 

@@ -5,6 +5,7 @@ becomes notebooks/practice/NAME.ipynb, for learners, and homework/NAME.zip, for 
 checks, and a short instruction.
 """
 
+import io
 import re
 import zipfile
 from collections.abc import Iterator
@@ -14,10 +15,8 @@ import nbformat
 from nbformat import NotebookNode
 from nbgrader.preprocessors import CheckCellMetadata, ClearHiddenTests, ClearOutput, ClearSolutions, LockCells
 
-from tools.notebook import exercises
+from tools.notebook import CHAPTERS, COURSE, exercises, write_whole
 
-COURSE = Path(__file__).parents[1]
-SOURCES = sorted(COURSE.glob("notebooks/*.ipynb"))
 STUB = "# YOUR CODE HERE\nraise NotImplementedError"
 QUESTION_STUB = "*Write your answer here.*"
 PREPROCESSORS = [
@@ -83,24 +82,21 @@ def pack(name: str, source: NotebookNode, path: Path) -> None:
     for cell in notebook.cells:
         cell.source = re.sub(r"\[([^\[\]]*)\]\(\d\d_\w+\.ipynb[^)\s]*\)", r"\1", cell.source)
     title = source.cells[0].source.splitlines()[0].removeprefix("# ")
-    partial = path.with_suffix(".partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{name}/{name}.ipynb", nbformat.writes(notebook))
         archive.writestr(f"{name}/README.txt", INSTRUCTION.format(title=title, name=name))
         for file in parts(source):
             archive.write(file, f"{name}/{file.relative_to(COURSE).as_posix()}")
-    partial.replace(path)
+    write_whole(path, packed.getvalue())
 
 
 def main() -> None:
     """Write notebooks/practice/ and homework/."""
     practice, homework = COURSE / "notebooks" / "practice", COURSE / "homework"
-    practice.mkdir(exist_ok=True)
-    homework.mkdir(exist_ok=True)
-    for path in SOURCES:
+    for path in CHAPTERS:
         source = nbformat.read(path, as_version=4)
-        notebook = nbformat.writes(handout(source)) + "\n"
-        (practice / path.name).write_text(notebook, encoding="utf-8")
+        write_whole(practice / path.name, nbformat.writes(handout(source)) + "\n")
         pack(path.stem, source, homework / f"{path.stem}.zip")
         points = {exercise.title: exercise.points for exercise in exercises(source)}
         print(f"homework/{path.stem}.zip  {sum(points.values())} points: ", end="")

@@ -4,12 +4,24 @@ import ast
 import dis
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from types import CodeType
 
 from nbformat import NotebookNode
 
+COURSE = Path(__file__).parents[1]
+NOTEBOOKS = sorted(COURSE.glob("notebooks/*.ipynb"))
+CHAPTERS = [path for path in NOTEBOOKS if not path.name.startswith("00")]  # with exercises, slides and checks
 SETUP = "# Setup, the same in every notebook"
 HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS\n(.*)^### END HIDDEN TESTS$", re.DOTALL | re.MULTILINE)
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Write a file whole or not at all, with the folders it needs; text as UTF-8 with the line ends that it has."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(data if isinstance(data, bytes) else data.encode())
+    partial.replace(path)
 
 
 @dataclass(frozen=True)

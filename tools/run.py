@@ -19,7 +19,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from PIL import Image
 
-COURSE = Path(__file__).parents[1]
+from tools.notebook import COURSE, NOTEBOOKS, write_whole
+
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -95,18 +96,16 @@ def run(path: Path, timeout: int) -> float:
     ).execute()
     seconds = time.perf_counter() - start
     normalise(notebook)
-    partial = path.with_suffix(".partial")
-    nbformat.write(notebook, partial)
-    partial.replace(path)
+    write_whole(path, nbformat.writes(notebook) + "\n")
     for name, picture in figures(notebook).items():
-        (COURSE / "img" / f"{name}.png").write_bytes(picture)
+        write_whole(COURSE / "img" / f"{name}.png", picture)
     return seconds
 
 
 def main() -> int:
     """Run the notebooks named on the command line, or all; returns 1 if one of them failed."""
     parser = argparse.ArgumentParser(description="Run notebooks in place and normalise them.")
-    parser.add_argument("notebooks", nargs="*", type=Path, default=sorted(COURSE.glob("notebooks/*.ipynb")))
+    parser.add_argument("notebooks", nargs="*", type=Path, default=NOTEBOOKS)
     parser.add_argument("--timeout", type=int, default=300, help="seconds that one cell may take")
     arguments = parser.parse_args()
     failed = 0

@@ -23,7 +23,7 @@ from jupyter_client import KernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from nbformat import NotebookNode
 
-from tools.notebook import HIDDEN, Exercise, dependencies, exercises
+from tools.notebook import CHAPTERS, HIDDEN, Exercise, dependencies, exercises
 
 COURSE = Path(__file__).parents[2]
 TOOLS = Path(__file__).parent
@@ -355,7 +355,7 @@ def main() -> None:
     start = time.monotonic()
     try:
         submission = read(arguments.submission)
-        assignments = [Assignment(path) for path in sorted(COURSE.glob("notebooks/*.ipynb"))]
+        assignments = [Assignment(path) for path in CHAPTERS]
         best = max(assignments, key=lambda assignment: assignment.likeness(submission))
         if best.likeness(submission) < 0.05:
             raise ValueError("this is no notebook of the course")

@@ -30,10 +30,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from traitlets.config import Config
 
-from tools.notebook import HIDDEN
+from tools.notebook import CHAPTERS, COURSE, HIDDEN
 
-COURSE = Path(__file__).parents[2]
-NOTEBOOKS = sorted(COURSE.glob("notebooks/*.ipynb"))
 TEMPLATE = Path(__file__).parent / "template"
 LECTURE = "Variational autoencoders in one lecture"
 PLAN = (
@@ -268,7 +266,7 @@ def copy_assets(folder: Path) -> None:
 
 def decks() -> dict[str, list[Slide]]:
     """All decks by name: one for each notebook, and the lecture."""
-    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in NOTEBOOKS}
+    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in CHAPTERS}
     of_each = {name: of_notebook(notebook) for name, notebook in notebooks.items()}
     return of_each | {"lecture": of_lecture(notebooks.values())}
 
