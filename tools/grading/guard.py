@@ -11,27 +11,36 @@ def guard():
     import sys
 
     import torch
-    import torch._dynamo  # an optimiser imports it late, and it wraps functions of torch
     import torch.distributions
 
+    in_torch = ["allclose", "equal", "isclose", "as_tensor", "tensor", "stack", "cat", "corrcoef", "logsumexp"]
+    in_tensor = ["all", "any", "abs", "item", "sum", "mean", "std", "var", "max", "min", "isfinite", "double"]
+    in_tensor += ["__eq__", "__lt__", "__gt__", "__le__", "__ge__", "__sub__", "__bool__", "__float__"]
+
     def functions():
-        """What can be called in each watched module or class: {(owner, name): (function, its code)}."""
-        modules = [module for name, module in sys.modules.items() if name.split(".")[0] in ("checks", "utils")]
-        distributions = [vars(torch.distributions)[name] for name in torch.distributions.__all__]
-        owners = [builtins, math, torch, torch.nn, torch.nn.functional, torch.autograd, torch.random, torch.Tensor]
-        owners += [torch.distributions, *modules, *(thing for thing in distributions if isinstance(thing, type))]
+        """The functions that tests rely on: {(owner, name): (function, its code)}."""
+        ours = [module for name, module in sys.modules.items() if name.split(".")[0] in ("checks", "utils")]
+        laws = [vars(torch.distributions)[name] for name in torch.distributions.__all__]
+        owners = [builtins, math, torch.distributions, *ours, *(law for law in laws if isinstance(law, type))]
+        watched = [(owner, name) for owner in owners for name in vars(owner)]
+        watched += [(torch, name) for name in in_torch] + [(torch.Tensor, name) for name in in_tensor]
+        watched += [(torch.autograd, "grad"), (torch.testing, "assert_close")]
+        found = {(owner, name): getattr(owner, name, None) for owner, name in watched}
         return {
-            (owner, name): (value, getattr(value, "__code__", None))
-            for owner in owners
-            for name, value in vars(owner).items()
-            if callable(value)
+            key: (value, getattr(value, "__code__", None))
+            for key, value in found.items()
+            if callable(value) and key != (builtins, "input")  # the notebook's own, which changes from cell to cell
         }
 
     before = functions()
     execute, compiled, printed = exec, compile, print
 
     def test(name, answer, imports, check, hidden, done):
-        """Test `answer`, called `name`, in names of its own; print the word `done` last, and what had been replaced."""
+        """Test `answer`, called `name`, in names of its own.
+
+        Prints lines that begin with the word `done`: first what had been replaced, then "checked" if the instant check
+        passes, "tested" if the hidden test does, and last what the answer itself has replaced.
+        """
         replaced = [key for key, value in functions().items() if before.setdefault(key, value) != value]
         for owner, key in replaced:
             function, code = before[owner, key]
@@ -42,17 +51,14 @@ def guard():
         execute(compiled(imports, "imports", "exec"), names)
         names[name] = answer
         try:
-            printed(done, *(f"{owner.__name__}.{key}" for owner, key in replaced))
+            printed(done, "replaced", *(f"{owner.__name__}.{key}" for owner, key in replaced))
             execute(compiled(check, "check", "exec"), names)
-            try:
-                execute(compiled(hidden, "hidden", "exec"), names)
-            except AssertionError:
-                raise AssertionError(
-                    "The instant check is content, but with other numbers this answer differs from the right one."
-                ) from None
+            printed(done, "checked")
+            execute(compiled(hidden, "hidden", "exec"), names)
+            printed(done, "tested")
         finally:
-            functions_now = functions()
-            late = [key for key in before if functions_now.get(key) != before[key]]
-            printed(done, *(f"{owner.__name__}.{key}" for owner, key in late))
+            now = functions()
+            late = [key for key in before if now.get(key) != before[key]]
+            printed(done, "replaced", *(f"{owner.__name__}.{key}" for owner, key in late))
 
     return test

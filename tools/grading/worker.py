@@ -5,6 +5,7 @@ notebooks/, never from the submission. So it does not matter what became of them
 """
 
 import argparse
+import hashlib
 import json
 import os
 import queue
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -23,42 +24,43 @@ from jupyter_client import KernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from nbformat import NotebookNode
 
-from tools.notebook import CHAPTERS, HIDDEN, Exercise, dependencies, exercises
+from tools.grading.collect import read
+from tools.grading.result import Grade, Result
+from tools.notebook import CHAPTERS, COURSE, HIDDEN, Exercise, dependencies, exercises, write_whole
 
-COURSE = Path(__file__).parents[2]
 TOOLS = Path(__file__).parent
 MOST_OUTPUT = 100_000  # characters that are kept of the beginning of what a cell prints, and of its end
 STARTING = 120.0  # seconds that a kernel may take to start and to import PyTorch
 
 
-@dataclass
-class Grade:
-    """What became of one exercise. `score` None: a person has to decide."""
+MAGIC = re.compile(r"^%%(time|timeit|capture|prun|memit|mprun|snakeviz|debug)\b.*\n?")  # around Python code
+SHELL = re.compile(r"^([ \t]*)(!|%(pip|conda|sx|system)\b).*$", re.MULTILINE)
+NOT_RUN = ("NameError", "ImportError", "ModuleNotFoundError", "FileNotFoundError", "PermissionError", "UsageError")
 
-    title: str
-    points: int
-    score: float | None
-    message: str
-    answer: str = ""
-    rubric: str = ""
+
+SILENT_INPUT = "get_ipython().kernel.raw_input = lambda prompt='': ''"  # nobody is there to answer input()
 
 
 @dataclass
-class Result:
-    """All that is known about one submitted notebook."""
+class Ran:
+    """How the execution of a cell ended: the name of its exception, "" for none, its message, and what was printed."""
 
-    notebook: str = ""
-    grades: list[Grade] = field(default_factory=list)
-    flags: list[str] = field(default_factory=list)
-    confined: bool = True
-    seconds: float = 0.0
+    error: str = ""
+    message: str = ""
+    output: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The exception as a student reads it."""
+        checked = ("", "CheckFailed", "AssertionError")
+        return self.message if self.error in checked else f"{self.error}: {self.message}"
 
 
 class Assignment:
     """A notebook of the course and its hand-out."""
 
     def __init__(self, path: Path) -> None:
-        self.name = path.stem
+        self.path, self.name = path, path.stem
         self.source = nbformat.read(path, as_version=4)
         self.handout = nbformat.read(path.parent / "practice" / path.name, as_version=4)
         self.exercises = exercises(self.source)
@@ -85,10 +87,28 @@ def defining(source: str, name: str) -> re.Match | None:
     return re.search(rf"^(?:def|class|async def) +{name}\b|^{name} *(?::[^=]*)?=[^=]", source, re.MULTILINE)
 
 
+def version(path: Path) -> str:
+    """Names what gives the points of the notebook at `path`: its tests and answers, its checks and this grader."""
+    source = nbformat.read(path, as_version=4)
+    cells = [source.cells[i].source for e in exercises(source) for i in (e.answer, e.test)]
+    (module,) = {name for cell in source.cells for name in re.findall(r"^from checks import (\w+)", cell.source, re.M)}
+    files = [COURSE / "checks" / f"{name}.py" for name in ("common", module)] + sorted(TOOLS.glob("*.py"))
+    parts = [cell.encode() for cell in cells] + [file.read_bytes() for file in files]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def unwrapped(source: str) -> str:
+    """The source of a cell without magics around it, such as %%time, and without calls of the shell, such as !pip."""
+    source = source.lstrip()
+    while MAGIC.match(source):
+        source = MAGIC.sub("", source, count=1).lstrip()
+    return SHELL.sub(r"\1pass", source)
+
+
 def python(source: str) -> str:
     """The source without what only notebooks understand; empty if it can't be compiled."""
     try:
-        source = TransformerManager().transform_cell(source)
+        source = TransformerManager().transform_cell(unwrapped(source))
         compile(source, "cell", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ""
@@ -117,38 +137,38 @@ class Kernel:
         self.client = self.manager.blocking_client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=STARTING)
-        for code in (imports, (TOOLS / "guard.py").read_text(encoding="utf-8"), f"{self.guard} = guard()\ndel guard"):
-            error, _ = self.run(code)
-            if error:
-                raise RuntimeError(f"the grader's own code failed: {error}")
-        _, said = self.run("import os\nprint(os.environ.pop('SANDBOX_CONFINED'))\ndel os")
-        self.confined = said.strip() == "1"
+        guard = (TOOLS / "guard.py").read_text(encoding="utf-8")
+        for code in (SILENT_INPUT, imports, guard, f"{self.guard} = guard()\ndel guard"):
+            ran = self.run(code)
+            if ran.error:
+                raise RuntimeError(f"the grader's own code failed: {ran.reason}")
+        confined = self.run("import os\nprint(os.environ.pop('SANDBOX_CONFINED'))\ndel os").output
+        self.confined = confined.strip() == "1"
         self.seconds = seconds
 
-    def run(self, code: str) -> tuple[str, str]:
-        """Run `code`; returns its error, "" for none, and what it printed. Ends the kernel when it takes too long."""
-        asked, end, said = self.client.execute(code, allow_stdin=False), time.monotonic() + self.seconds, ""
-        error = ""
+    def run(self, code: str) -> Ran:
+        """Run `code`. Ends the kernel when it takes too long."""
+        asked, end, ran = self.client.execute(code, allow_stdin=False), time.monotonic() + self.seconds, Ran()
         while True:
             try:
                 message = self.client.get_iopub_msg(timeout=1)
             except queue.Empty:
                 if not self.manager.is_alive():
-                    return "The kernel died: out of memory, or the code ended the process.", said
+                    return Ran("", "The kernel died: out of memory, or the code ended the process.", ran.output)
                 message = None
             if time.monotonic() > end:
                 self.close()
-                return f"Stopped after {self.seconds:.0f} seconds: an infinite loop?", said
+                return Ran("", f"Stopped after {self.seconds:.0f} seconds: an infinite loop?", ran.output)
             if message is None or message["parent_header"].get("msg_id") != asked:
                 continue
             content = message["content"]
             if message["msg_type"] == "stream":
-                said += content["text"]
-                said = said if len(said) < 2 * MOST_OUTPUT else said[:MOST_OUTPUT] + said[-MOST_OUTPUT:]
+                text = ran.output + content["text"]
+                ran.output = text if len(text) < 2 * MOST_OUTPUT else text[:MOST_OUTPUT] + text[-MOST_OUTPUT:]
             elif message["msg_type"] == "error":
-                error = f"{content['ename']}: {content['evalue']}"[:2000]
+                ran.error, ran.message = content["ename"], content["evalue"][:2000]
             elif message["msg_type"] == "status" and content["execution_state"] == "idle":
-                return error, said
+                return ran
 
     def alive(self) -> bool:
         """Whether it can run another cell."""
@@ -165,7 +185,7 @@ class Grader:
 
     def __init__(self, assignment: Assignment, submission: NotebookNode, seed: str, seconds: float) -> None:
         self.assignment, self.seed, self.seconds = assignment, seed, seconds
-        self.result = Result(assignment.name)
+        self.result = Result(notebook=assignment.name)
         self.markdown = [cell for cell in submission.cells if cell.cell_type == "markdown"]
         self.tests = {plain(assignment.handout.cells[e.test].source): e for e in assignment.exercises if e.name}
         self.code = [cell for cell in submission.cells if cell.cell_type == "code"]
@@ -182,7 +202,9 @@ class Grader:
         """Grade all that can be graded without a person."""
         try:
             for exercise in self.assignment.exercises:
-                self.result.grades.append(self.exercise(exercise) if exercise.name else self.question(exercise))
+                self.result.grades.append(
+                    self.grade_exercise(exercise) if exercise.name else self.grade_question(exercise)
+                )
         finally:
             if self.kernel:
                 self.kernel.close()
@@ -190,7 +212,7 @@ class Grader:
             self.result.flags.append(f"checks deleted or edited, the originals were run: {', '.join(self.edited)}")
         return self.result
 
-    def question(self, exercise: Exercise) -> Grade:
+    def grade_question(self, exercise: Exercise) -> Grade:
         """Find the text that answers a question."""
         given, source = (
             notebook.cells[exercise.answer].source for notebook in (self.assignment.handout, self.assignment.source)
@@ -222,7 +244,7 @@ class Grader:
             texts.append(cell.source)
         return texts
 
-    def exercise(self, exercise: Exercise) -> Grade:
+    def grade_exercise(self, exercise: Exercise) -> Grade:
         """Run what the answer needs, then the course's tests."""
         stub = plain(self.assignment.handout.cells[exercise.answer].source)
         binding = [i for i, cell in enumerate(self.code) if defining(cell.source, exercise.name)]
@@ -239,14 +261,21 @@ class Grader:
         if not any(self._tests(i) == exercise.name for i in range(len(self.code))):
             self.edited.append(exercise.title)
         try:
-            compile(TransformerManager().transform_cell(source), "answer", "exec")
+            compile(TransformerManager().transform_cell(unwrapped(source)), "answer", "exec")
         except (SyntaxError, ValueError) as error:
             return Grade(exercise.title, exercise.points, 0, f"This is not Python: {error}", source)
+        if unwrapped(source).startswith("%%"):
+            self.flag(exercise, "the cell begins with a magic that the grader does not run: look by hand")
+            return Grade(exercise.title, exercise.points, None, "A person will look at this.", source)
         flags = list(self.result.flags)
         score, message = self._run(exercise, answer)
         spoilers = self._spoilers(exercise, source) if score == 0 else []
         if spoilers:  # what went wrong before must not cost points twice
             again, _ = self._run(exercise, answer, ours=spoilers)
+            if self.kernel.alive():
+                self.done -= {
+                    i + 1 for i, cell in enumerate(self.code) if any(defining(cell.source, o.name) for o in spoilers)
+                }
             if again:
                 self.result.flags = flags
                 names = ", ".join(other.name for other in spoilers)
@@ -285,24 +314,27 @@ class Grader:
         test = next((i for i in range(len(self.code)) if self._tests(i) == exercise.name), answer)
         last = max(test, answer) + 2
         needed = dependencies([*cells[:last], exercise.name], [last])[:-1]
-        if self.kernel and ours:
-            self.kernel.close()
         if self.kernel is None or not self.kernel.alive():
             self.kernel, self.done = Kernel(self.home, self.assignment.imports, self.seed, self.seconds), {0}
             self.result.confined = self.kernel.confined
         for i in needed:
             if i in self.done or any(i and defining(cells[i], other.name) for other in ours):
                 continue
-            error, _ = self.kernel.run(self.code[i - 1].source)
+            ran = self.kernel.run(unwrapped(self.code[i - 1].source))
             if not self.kernel.alive():
-                self.flag(exercise, error)
-                return 0, error
-            if error and i == answer + 1:
-                return 0, error
+                self.flag(exercise, ran.reason)
+                return 0, ran.reason
+            if ran.error and i == answer + 1:
+                return self._not_run(exercise, ran)
             self.done.add(i)
         for other in ours:
             self.kernel.run(self.assignment.source.cells[other.answer].source)
         return self._test(exercise)
+
+    def _not_run(self, exercise: Exercise, ran: Ran) -> tuple[None, str]:
+        """An answer that could not be run or tested may be right: a person has to look."""
+        self.flag(exercise, f"could not be run ({ran.reason}): look by hand")
+        return None, f"A person will look at this. {ran.reason}"
 
     def _test(self, exercise: Exercise) -> tuple[float | None, str]:
         """The points that the course's tests give to what is in the kernel now, and the reason."""
@@ -310,38 +342,25 @@ class Grader:
         check, hidden = HIDDEN.sub("", source), HIDDEN.search(source)[1]
         done = secrets.token_hex(8)
         arguments = f"{exercise.name!r}, {exercise.name}, {self.assignment.imports!r}, {check!r}, {hidden!r}, {done!r}"
-        error, said = self.kernel.run(f"{self.kernel.guard}({arguments})")
-        error = re.sub(r"^(CheckFailed|AssertionError): ", "", error)
-        reports = re.findall(rf"^{done}(.*)$", said, re.MULTILINE)
-        replaced = sorted({name for report in reports for name in report.split()})
+        ran = self.kernel.run(f"{self.kernel.guard}({arguments})")
+        reports = [report.split() for report in re.findall(rf"^{done} (.*)$", ran.output, re.MULTILINE)]
+        steps = [report[0] for report in reports]
+        replaced = sorted({name for report in reports if report[0] == "replaced" for name in report[1:]})
         if not self.kernel.alive():
-            self.flag(exercise, error)
-            return 0, error
-        if replaced or (not error and len(reports) != 2):
+            self.flag(exercise, ran.reason)
+            return 0, ran.reason
+        if replaced or (not ran.error and steps != ["replaced", "checked", "tested", "replaced"]):
             why = f"replaces what the tests rely on: {', '.join(replaced)}" if replaced else "hides how the tests ended"
             self.flag(exercise, f"{why}; look by hand")
-            return None, error or "A person will look at this."
-        if error.startswith("The instant check is content"):
+            return None, ran.reason or "A person will look at this."
+        if not ran.error:
+            return exercise.points, "Correct."
+        if ran.error in NOT_RUN:
+            return self._not_run(exercise, ran)
+        if "checked" in steps:
             self.flag(exercise, "passes the instant check but not the hidden test; look by hand")
-        return (0, error) if error else (exercise.points, "Correct.")
-
-
-def read(path: Path) -> NotebookNode:
-    """The notebook at `path`. Raises ValueError with a sentence on what is wrong with the file."""
-    text = path.read_bytes()
-    if not text.strip():
-        raise ValueError("the file is empty")
-    if len(text) > 50_000_000:
-        raise ValueError(f"the file has {len(text) / 1e6:.0f} MB")
-    try:
-        notebook = nbformat.reads(text.decode("utf-8-sig"), as_version=4)
-        nbformat.validator.normalize(notebook)
-        for cell in notebook.cells:
-            cell.source = "".join(cell.source)
-            cell.metadata = nbformat.from_dict(dict(cell.get("metadata", {})))
-    except Exception as error:  # whatever a file can contain
-        raise ValueError(f"not a notebook ({type(error).__name__}: {str(error)[:100]})") from None
-    return notebook
+            return 0, "The instant check passes, but with other numbers this answer differs from the right one."
+        return 0, ran.reason
 
 
 def main() -> None:
@@ -354,16 +373,17 @@ def main() -> None:
     arguments = parser.parse_args()
     start = time.monotonic()
     try:
-        submission = read(arguments.submission)
-        assignments = [Assignment(path) for path in CHAPTERS]
-        best = max(assignments, key=lambda assignment: assignment.likeness(submission))
+        submission, mended = read(arguments.submission.read_bytes())
+        best = max(map(Assignment, CHAPTERS), key=lambda assignment: assignment.likeness(submission))
         if best.likeness(submission) < 0.05:
             raise ValueError("this is no notebook of the course")
         result = Grader(best, submission, arguments.seed, arguments.seconds).grade()
+        result.flags += mended
+        result.version = version(best.path)
     except ValueError as error:
-        result = Result(flags=[f"not graded: {error}"])
+        result = Result("refused", flags=[f"not graded: {error}"])
     result.seconds = time.monotonic() - start
-    arguments.result.write_text(json.dumps(asdict(result)), encoding="utf-8")
+    write_whole(arguments.result, result.to_json())
 
 
 if __name__ == "__main__":
