@@ -10,7 +10,7 @@ project = "Variational autoencoders"
 language = "en"
 extensions = ["myst_nb", "sphinx-mathjax-offline"]
 root_doc = "README"
-include_patterns = ["README.md", "notebooks/*.ipynb"]
+include_patterns = ["README.md", "CONTRIBUTING.md", "docs/*.md", "notebooks/*.ipynb"]
 exclude_patterns = [".*"]  # or Sphinx would look through the whole environment
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
@@ -33,6 +33,8 @@ CONTENTS = """
 :glob:
 
 notebooks/*
+docs/*
+CONTRIBUTING
 ```
 """
 

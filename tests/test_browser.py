@@ -17,6 +17,8 @@ import course
 import pytest
 from scipy.integrate import quad
 
+pytestmark = pytest.mark.slow
+
 COURSE = Path(__file__).parents[1]
 SCREENSHOTS = COURSE / "screenshots"
 NUMBER = r"[-−]?\d+(?:\.\d+)?"

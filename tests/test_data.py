@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 import socket
 import tempfile
 import threading
@@ -27,7 +28,7 @@ SPLIT_SHA256 = {
     "train": "a25a1bc168712e6eecb9ec8f0d14ac7d0b16fce378d33b45d4b925d205f67832",
     "heldout": "6103dddd072ba707de10458cfcd91f1547b8f0bb2e68beae4f1d8d519677f78f",
 }
-MNIST_FOLDER = Path(__file__).parents[2] / "shared" / "mnist"
+MNIST_FOLDER = Path(os.environ.get("VAE_MNIST") or "no folder")
 needs_mnist = pytest.mark.skipif(
     not (MNIST_FOLDER / "MNIST" / "raw").is_dir(), reason=f"the full MNIST isn't in {MNIST_FOLDER}"
 )

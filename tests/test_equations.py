@@ -7,6 +7,8 @@ import course
 import pytest
 from slips import SLIPS
 
+pytestmark = pytest.mark.slow
+
 CHECKED = sorted({(name, equation) for name, equation, *_ in SLIPS})
 
 

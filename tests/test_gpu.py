@@ -8,6 +8,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_notebook
 
+pytestmark = pytest.mark.slow
+
 NAMES = course.NAMES
 IMPORTS = "import torch, numpy as np\nx, y = torch.ones(2, 3, device='cuda'), torch.ones(3)"
 

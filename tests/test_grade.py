@@ -21,6 +21,8 @@ from tools.grading.result import Result
 from tools.grading.worker import python, unwrapped
 from tools.notebook import exercises
 
+pytestmark = pytest.mark.slow
+
 N1, N2, N3, N4 = "01_autoencoder", "02_probability_and_elbo", "03_reparameterization", "04_vae"
 KL = "    return 0.5 * (mu**2 + logvar.exp() - logvar - 1).sum(-1)"
 SECONDS = 20
@@ -133,7 +135,7 @@ WRONG = {
 for name, body in WRONG.items():
     student(name)(lambda body=body: kl(body))
 student("Timed")(lambda: kl(KL, before="%%time\n"))
-student("Captured")(lambda: kl(KL, before="# mine\n%%capture out\n"))
+student("Captured")(lambda: kl(KL, before="%%capture out\n"))
 student("Timed often")(lambda: kl(KL, before="%%timeit -n1 -r1\n"))
 student("Asks")(lambda: kl(KL, before="name = input('who are you?')\n"))
 student("Asks, wrongly")(lambda: kl("    input()\n    return mu.sum(-1)"))
@@ -164,7 +166,7 @@ student("Swaps the check")(
 student("Swaps code")(lambda: kl(KL, before="check.require.__code__ = (lambda condition, message: None).__code__\n"))
 student("Looks at the check only")(
     lambda: kl(
-        "    import inspect\n    seen = any('utils' in f.filename for f in inspect.stack())\n"
+        "    import inspect\n    seen = any('checks' in f.filename for f in inspect.stack())\n"
         f"    if not seen:\n        return mu.sum(-1)\n{KL}"
     )
 )
@@ -218,7 +220,7 @@ def hand_in(folder):
         if i % 4 == 0:  # Moodle
             (folder / f"{name}_{1000 + i}_assignsubmission_file_").mkdir()
             (folder / f"{name}_{1000 + i}_assignsubmission_file_" / "my homework (1).ipynb").write_bytes(content)
-        elif i % 4 == 1:  # Canvas
+        elif i % 4 == 1 and "_" not in name:  # Canvas
             (folder / f"{name}_{i}_{7000 + i}_homework-1.ipynb").write_bytes(content)
         elif i % 4 == 2:
             with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
@@ -329,7 +331,7 @@ def test_wrong_work_costs_its_own_exercise_only_and_hears_what_the_check_says(gr
         "Eats memory": "RuntimeError|The kernel died",
         "Fills the disk": "OSError",
         "Talks without end": "Stopped after 20 seconds|The kernel died",
-        "Tests weakened": "for mu|mu ",
+        "Tests weakened": "look at the term in mu",
     }.items(),
 )
 def test_hostile_work_costs_its_own_exercise_only_and_hears_why(graded, name, cause):

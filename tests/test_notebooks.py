@@ -92,10 +92,11 @@ def test_no_path_of_a_machine_is_stored(name):
 
 
 @each_notebook
-def test_it_begins_with_title_badge_and_the_setup_that_all_share(name):
+def test_it_begins_with_a_title_and_the_hidden_setup_that_all_share(name):
     title, setup = course.load(name).cells[:2]
     assert title.source.startswith(f"# {name[:2]} · ")
-    assert name not in course.CHAPTERS or f"/blob/main/notebooks/{name}.ipynb)" in title.source
+    assert setup.metadata.jupyter.source_hidden
+    assert setup.metadata.cellView == "form"
     assert setup.source.startswith(SETUP)
     assert setup.source == course.sources(NAMES[0])[0]
 

@@ -14,6 +14,8 @@ from urllib.parse import urldefrag
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 COURSE = Path(__file__).parents[1]
 NOTEBOOKS = sorted(COURSE.glob("notebooks/*.ipynb"))
 SPHINX = "-m sphinx -M html . {} -c docs -E -q -W --keep-going"

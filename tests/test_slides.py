@@ -8,6 +8,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from tools.slides import __main__ as slides
 
+pytestmark = pytest.mark.slow
+
 DECKS = slides.decks()
 each_deck = pytest.mark.parametrize("name", DECKS)
 TOPICS = [

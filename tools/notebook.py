@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 COURSE = Path(__file__).parents[1]
 NOTEBOOKS = sorted(COURSE.glob("notebooks/*.ipynb"))
 CHAPTERS = [path for path in NOTEBOOKS if not path.name.startswith("00")]  # with exercises, slides and checks
-SETUP = "# Setup, the same in every notebook"
+SETUP = "# @title Setup"
 HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS\n(.*)^### END HIDDEN TESTS$", re.DOTALL | re.MULTILINE)
 
 

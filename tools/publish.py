@@ -1,56 +1,95 @@
-"""Write a GitHub repository's address wherever the course names its own: `make publish REPO=owner/name BRANCH=main`.
+"""Write a GitHub repository's address into the course: `make publish REPO=owner/name BRANCH=main`.
 
-That is in the "Open in Colab" badges and the `git clone` line of README.md and of the notebooks, and in the notebooks'
-setup cell. Without REPO the address is that of the git remote "origin"; without BRANCH the branch is main.
+README.md gets its line for `git clone` and links to Colab, each notebook its badge, and the notebooks' setup cell the
+repository to fetch on Colab. Without REPO the address is that of the git remote "origin"; `make publish REPO=` takes
+everything out again.
 """
 
+import argparse
 import re
 import subprocess
-import sys
 from pathlib import Path
 
-COURSE = Path(__file__).parents[1]
+import nbformat
+
+from tools.notebook import COURSE, write_whole
+
 NAME = r"[A-Za-z0-9-]+/[\w.-]+"
 BRANCH = r"[\w.-]+(?:/[\w.-]+)*"
-PLACES = [  # pattern, and what stands there for {repository} and {branch}; in JSON a quotation mark has a backslash
-    (rf"(colab\.research\.google\.com/github/){NAME}/blob/{BRANCH}?(/notebooks/)", r"\1{repository}/blob/{branch}\2"),
-    (rf"(git clone https://github\.com/){NAME}", r"\1{repository}"),
-    (rf'(REPOSITORY, BRANCH = \\?"){NAME}(\\?", \\?"){BRANCH}', r"\1{repository}\2{branch}"),
-]
+COLAB = "https://colab.research.google.com/github/{repository}/blob/{branch}/{path}"
+BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({})\n"
+BADGE_LINE = re.compile(r"^\[!\[Open in Colab\].*\n\n?", re.MULTILINE)
+ADDRESS = re.compile(r'(REPOSITORY, BRANCH = ").*?(", ").*?(")')
+PUBLISHED = re.compile(r"(<!-- published -->\n).*?(<!-- /published -->)", re.DOTALL)
+CLONE = """
+```bash
+git clone https://github.com/{repository} course
+cd course
+```
+
+On Colab: {links}
+
+"""
 
 
 def origin(course: Path) -> str:
-    """owner/name of the GitHub repository that the git remote "origin" of `course` stands for."""
+    """owner/name of the GitHub repository that is the git remote "origin" of `course`; ValueError if there is none."""
     git = subprocess.run(["git", "remote", "get-url", "origin"], cwd=course, capture_output=True, text=True)
     found = re.search(rf"github\.com[:/]({NAME}?)(\.git)?/?$", git.stdout.strip())
     if not found:
-        raise SystemExit('The git remote "origin" is no repository on GitHub: name yours, make publish REPO=owner/name')
+        raise ValueError('the git remote "origin" is no repository on GitHub: name yours, make publish REPO=owner/name')
     return found[1]
 
 
 def publish(repository: str, course: Path, branch: str = "main") -> list[Path]:
-    """Write `repository`, owner/name, into README.md and all notebooks of `course`; returns the files that changed."""
-    if not re.fullmatch(NAME, repository):
-        raise SystemExit(f"{repository!r} doesn't name a repository: make publish REPO=owner/name")
+    """Write `repository`, owner/name, or "" for none, into README.md and all notebooks; returns the files that changed.
+
+    Raises ValueError for a malformed name, before anything is written.
+    """
+    if repository and not re.fullmatch(NAME, repository):
+        raise ValueError(f"{repository!r} doesn't name a repository: make publish REPO=owner/name")
     if not re.fullmatch(BRANCH, branch):
-        raise SystemExit(f"{branch!r} doesn't name a branch: make publish REPO=owner/name BRANCH=main")
-    changed = []
-    for path in [course / "README.md", *sorted(course.glob("notebooks/**/*.ipynb"))]:
-        before = path.read_bytes()
-        text = before.decode()
-        for pattern, address in PLACES:
-            text = re.sub(pattern, address.format(repository=repository, branch=branch), text)
-        after = text.encode()
-        if after != before:
-            partial = path.with_suffix(".partial")
-            partial.write_bytes(after)
-            partial.replace(path)
-            changed.append(path)
+        raise ValueError(f"{branch!r} doesn't name a branch: make publish REPO=owner/name BRANCH=main")
+
+    def colab(path: Path) -> str:
+        return COLAB.format(repository=repository, branch=branch, path=path.relative_to(course).as_posix())
+
+    notebooks = sorted(course.glob("notebooks/**/*.ipynb"))
+    new = {path: _notebook(path, repository, branch, colab(path)) for path in notebooks}
+    links = " · ".join(f"[{path.stem[:2]}]({colab(path)})" for path in notebooks if path.parent.name == "notebooks")
+    region = CLONE.format(repository=repository, links=links) if repository else ""
+    readme = course / "README.md"
+    new[readme] = PUBLISHED.sub(lambda marks: marks[1] + region + marks[2], readme.read_text(encoding="utf-8"))
+    changed = [path for path, text in new.items() if text.encode() != path.read_bytes()]
+    for path in changed:
+        write_whole(path, new[path])
     return changed
 
 
+def _notebook(path: Path, repository: str, branch: str, link: str) -> str:
+    """The notebook at `path` with its badge below the title, and with the address in its setup cell."""
+    notebook = nbformat.read(path, as_version=4)
+    first, setup = notebook.cells[:2]
+    title, _, rest = BADGE_LINE.sub("", first.source).partition("\n\n")
+    badge = f"{BADGE.format(link)}\n" if repository else ""
+    first.source = f"{title}\n\n{badge}{rest}"
+    setup.source = ADDRESS.sub(rf"\g<1>{repository}\g<2>{branch}\g<3>", setup.source)
+    return nbformat.writes(notebook) + "\n"
+
+
+def main() -> None:
+    """Publish under the address given on the command line, or under that of the remote."""
+    parser = argparse.ArgumentParser(description="Write the repository's address into the course.")
+    parser.add_argument("--repo", help="owner/name; empty: take the address out; left out: the git remote's")
+    parser.add_argument("--branch", default="main")
+    arguments = parser.parse_args()
+    try:
+        repository = origin(COURSE) if arguments.repo is None else arguments.repo
+        changed = publish(repository, COURSE, arguments.branch or "main")
+    except ValueError as error:
+        parser.error(str(error))
+    print(f"{repository or 'no address'}:", ", ".join(str(path.relative_to(COURSE)) for path in changed) or "no change")
+
+
 if __name__ == "__main__":
-    given = dict(argument.split("=", 1) for argument in sys.argv[1:])  # as make hands them on; empty: not given
-    repository = given.get("REPO") or origin(COURSE)
-    changed = [str(path.relative_to(COURSE)) for path in publish(repository, COURSE, given.get("BRANCH") or "main")]
-    print(f"{repository}:", ", ".join(changed) or "stood everywhere already")
+    main()

@@ -193,6 +193,7 @@ class Grader:
         self.kernel: Kernel | None = None
         self.done: set[int] = set()
         self.edited: list[str] = []
+        self.not_run: set[str] = set()  # titles of exercises whose answers could not be run or tested
 
     def flag(self, exercise: Exercise, text: str) -> None:
         """Note for the instructor."""
@@ -269,7 +270,7 @@ class Grader:
             return Grade(exercise.title, exercise.points, None, "A person will look at this.", source)
         flags = list(self.result.flags)
         score, message = self._run(exercise, answer)
-        spoilers = self._spoilers(exercise, source) if score == 0 else []
+        spoilers = self._spoilers(exercise, source) if score == 0 or exercise.title in self.not_run else []
         if spoilers:  # what went wrong before must not cost points twice
             again, _ = self._run(exercise, answer, ours=spoilers)
             if self.kernel.alive():
@@ -333,6 +334,7 @@ class Grader:
 
     def _not_run(self, exercise: Exercise, ran: Ran) -> tuple[None, str]:
         """An answer that could not be run or tested may be right: a person has to look."""
+        self.not_run.add(exercise.title)
         self.flag(exercise, f"could not be run ({ran.reason}): look by hand")
         return None, f"A person will look at this. {ran.reason}"
 
