@@ -354,11 +354,11 @@ class _Plane(nn.Module):
 
     def elbo(self, x: Tensor) -> Tensor:
         """The ELBO in nats, (batch,)."""
-        mu, logvar = self.encode(x)
+        centre, log_variance = self.encode(x)
         eps, log_weight = _grid()
-        z = mu[:, None] + (0.5 * logvar).exp()[:, None] * eps
-        kl = kl_divergence(Normal(mu, (0.5 * logvar).exp()), Normal(torch.zeros_like(mu), 1.0)).sum(1)
-        return (log_weight.exp() * self._log_likelihood(z, x)).sum(1) - kl
+        z = centre[:, None] + (0.5 * log_variance).exp()[:, None] * eps
+        q, prior = Normal(centre, (0.5 * log_variance).exp()), Normal(torch.zeros_like(centre), 1.0)
+        return (log_weight.exp() * self._log_likelihood(z, x)).sum(1) - kl_divergence(q, prior).sum(1)
 
     def _log_likelihood(self, z: Tensor, x: Tensor) -> Tensor:
         return Bernoulli(logits=self.decode(z)).log_prob(x[:, None]).sum(-1)

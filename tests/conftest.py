@@ -19,13 +19,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 matplotlib.use("agg")  # tests open no windows; a notebook's kernel chooses for itself
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what is in one file on one worker, a notebook above all, but for tests that share nothing."""
-    for item in items:
-        if item.path.name != "test_equations.py":
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
-
-
 @pytest.fixture(scope="module")  # not longer: while it lives, its event loop is in the way of tests that run notebooks
 def browser() -> Iterator["Browser"]:
     """A Chromium: the one that CHROMIUM names, one that is installed, or Playwright's own."""

@@ -32,7 +32,8 @@ def github(tmp_path_factory):
     """A stand-in for github.com with the one repository ada/course, branch autumn."""
     folder = tmp_path_factory.mktemp("github")
     work = folder / "work"
-    shutil.copytree(COURSE / "utils", work / "utils", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("checks", "utils"):
+        shutil.copytree(COURSE / name, work / name, ignore=shutil.ignore_patterns("__pycache__"))
     git("init", "-q", "-b", "autumn", cwd=work)
     git("add", "-A", cwd=work)
     git("commit", "-q", "-m", "course", cwd=work)

@@ -8,7 +8,7 @@ import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 CELLS = [
-    "# Setup, the same in every notebook\nimport sys\nnowhere()",  # 0: never runs
+    "# @title Setup\nimport sys\nnowhere()",  # 0: never runs
     "import math\nimport torch\nfrom torch import nn\n\ntorch.manual_seed(0)\nscale = float(2)",  # 1
     "FACTOR = 3\nunits = ('nats', 'bits')",  # 2
     "def area(r):\n    return FACTOR * half(r) * r * scale",  # 3

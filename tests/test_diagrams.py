@@ -49,10 +49,11 @@ def texts(name):
 
 
 def markdown():
-    """The README and the text cells of the notebooks."""
+    """The README, the pages in docs/ and the text cells of the notebooks."""
     notebooks = [nbformat.read(path, as_version=4) for path in COURSE.glob("notebooks/*.ipynb")]
     cells = [cell.source for notebook in notebooks for cell in notebook.cells if cell.cell_type == "markdown"]
-    return [(COURSE / "README.md").read_text(encoding="utf-8"), *cells]
+    pages = [COURSE / "README.md", *COURSE.glob("docs/*.md")]
+    return [*(page.read_text(encoding="utf-8") for page in pages), *cells]
 
 
 # ---- the files

@@ -1,5 +1,6 @@
 """Hand-outs: complete, worth 100 points each, without an answer in them, and solvable from the unpacked zip alone."""
 
+import ast
 import json
 import os
 import re
@@ -109,6 +110,37 @@ def test_no_answer_leaks(name, zips):
                 text = "\n".join(cell.source + json.dumps(cell.metadata) for cell in handout.cells)
                 assert "BEGIN" not in text
             assert [line for line in lines if line in squeezed(text)] == [], file
+
+
+def expressions(code):
+    """The larger expressions of some code, as syntax trees without names of variables and of keyword arguments."""
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.expr) and len(list(ast.walk(node))) >= 15:
+            text = re.sub(r"Name\(id='\w+'", "Name(id='_'", ast.dump(node))
+            found.add(re.sub(r"keyword\(arg='\w+', value=(.*?)\)(?=[,\]])", r"\1", text))
+    return found
+
+
+@each_notebook
+def test_no_check_computes_an_answer(name, zips):
+    """However it is formatted: the checks that a student gets hold no expression of an answer."""
+    answers = [course.load(name).cells[e.answer].source for e in exercises(course.load(name)) if e.name]
+    solved = [ast.unparse(ast.parse(answer)) for answer in answers]
+    wanted = set().union(*(expressions(answer) for answer in solved))
+    with zipfile.ZipFile(zips[name]) as archive:
+        checks = [file for file in archive.namelist() if "/checks/" in file]
+        held = set().union(*(expressions(archive.read(file).decode()) for file in checks))
+    assert wanted
+    assert wanted & held == set()
+
+
+def test_an_answer_in_other_clothes_is_recognised():
+    answer = "kl = 0.5 * (mu.square() + logvar.exp() - logvar - 1).sum(dim=1).mean()"
+    assert expressions(answer) & expressions("costs = 0.5*(m.square()+l.exp()\\\n - l - 1).sum( 1 )")
+    assert not expressions(answer) & expressions(
+        "costs = kl_divergence(q, prior).sum(1) + 0.5 * (a - b - c - 1).mean()"
+    )
 
 
 def squeezed(text):

@@ -61,7 +61,8 @@ def nothing(notebook):
 def failures(tmp_path_factory):
     """For each slip: sources of the cells that nbval fails; one run of pytest over all the copies."""
     folder = tmp_path_factory.mktemp("course")
-    shutil.copytree(COURSE / "utils", folder / "utils", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("checks", "utils"):
+        shutil.copytree(COURSE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     copies = {}
     for plant in (wrong_formula, changed_output, exception, nothing):
         copies[plant.__name__] = shortened()

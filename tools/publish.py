@@ -69,11 +69,13 @@ def publish(repository: str, course: Path, branch: str = "main") -> list[Path]:
 def _notebook(path: Path, repository: str, branch: str, link: str) -> str:
     """The notebook at `path` with its badge below the title, and with the address in its setup cell."""
     notebook = nbformat.read(path, as_version=4)
-    first, setup = notebook.cells[:2]
-    title, _, rest = BADGE_LINE.sub("", first.source).partition("\n\n")
-    badge = f"{BADGE.format(link)}\n" if repository else ""
-    first.source = f"{title}\n\n{badge}{rest}"
-    setup.source = ADDRESS.sub(rf"\g<1>{repository}\g<2>{branch}\g<3>", setup.source)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.source = ADDRESS.sub(rf"\g<1>{repository}\g<2>{branch}\g<3>", cell.source)
+        elif cell.source.startswith("# "):
+            title, _, rest = BADGE_LINE.sub("", cell.source).partition("\n\n")
+            badge = f"{BADGE.format(link)}\n" if repository else ""
+            cell.source = f"{title}\n\n{badge}{rest}"
     return nbformat.writes(notebook) + "\n"
 
 
