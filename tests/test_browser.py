@@ -13,9 +13,10 @@ import urllib.request
 from pathlib import Path
 from statistics import NormalDist
 
-import course
 import pytest
 from scipy.integrate import quad
+
+from tools import cells as course
 
 pytestmark = pytest.mark.slow
 

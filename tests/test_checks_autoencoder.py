@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from course import definitions
 from torch.nn import functional as F
 
 from checks import autoencoder as check
 from checks.common import CheckFailed
+from tools.cells import definitions
 
 NOTEBOOK = definitions("01_autoencoder")
 

@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from course import definitions
 from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn import functional as F
 
 from checks import vae as check
 from checks.common import CheckFailed
+from tools.cells import definitions
 
 NOTEBOOK = definitions("04_vae")
 

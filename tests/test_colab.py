@@ -7,13 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import course
 import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell
 
+from tools import cells as course
 from tools.publish import publish
 
 COURSE = Path(__file__).parents[1]

@@ -1,11 +1,12 @@
 """The helpers that reach into notebooks, on a small notebook of their own."""
 
-import course
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from tools import cells as course
 
 CELLS = [
     "# @title Setup\nimport sys\nnowhere()",  # 0: never runs

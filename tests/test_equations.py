@@ -3,9 +3,10 @@
 That every displayed equation has such a cell at all is tested in test_notebooks.py.
 """
 
-import course
 import pytest
 from slips import SLIPS
+
+from tools import cells as course
 
 pytestmark = pytest.mark.slow
 

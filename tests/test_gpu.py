@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-import course
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_notebook
+
+from tools import cells as course
 
 pytestmark = pytest.mark.slow
 

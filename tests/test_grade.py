@@ -9,7 +9,6 @@ import subprocess
 import sys
 import zipfile
 
-import course
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell
@@ -17,6 +16,7 @@ from test_homework import answers_put_back
 
 from checks import probability_and_elbo as check
 from checks.common import CheckFailed
+from tools import cells as course
 from tools.grading.result import Result
 from tools.grading.worker import python, unwrapped
 from tools.notebook import exercises

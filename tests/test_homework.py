@@ -9,13 +9,13 @@ import sys
 import zipfile
 from pathlib import Path
 
-import course
 import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbgrader.preprocessors import CheckCellMetadata
 
+from tools import cells as course
 from tools import homework
 from tools.notebook import HIDDEN, SETUP, dependencies, exercises
 

@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import course
 import nbformat
 import pytest
+
+from tools import cells as course
 
 COURSE = Path(__file__).parents[1]
 NAME = "01_autoencoder"

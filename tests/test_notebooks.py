@@ -5,11 +5,11 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
-import course
 import nbformat
 import pytest
 import torch
 
+from tools import cells as course
 from tools.notebook import SETUP
 from tools.run import normalise
 

@@ -1,9 +1,8 @@
-"""Measure speed, side by side in one run: `make bench`; prints the tables of README.md.
+"""Measure speed, side by side in one run: `make bench`; prints the tables of docs/performance.md.
 
 Training: images per second of the course's loop (`utils.training`), of the loop that most tutorials write (DataLoader,
 ToTensor for each image, `.item()` at each step), and of the layers' products alone, which no loop can beat. Same
 network, loss, batch size and number of epochs for each; the held-out loss, measured too, must agree.
-Then where the time of the VAE's loop goes, operation by operation, and what its falling learning rate is worth.
 Notebooks: seconds from the kernel's start to the first figure and to the end, peak memory, and how long the pictures
 with sliders take to answer.
 """
@@ -17,7 +16,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import nbformat
 import torch
@@ -26,12 +24,10 @@ from nbclient import NotebookClient
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from tools.cells import definitions
+from tools.notebook import NOTEBOOKS
 from utils.data import binarize, load_digits
 from utils.training import evaluate, fit, pick_device, set_seed
-
-COURSE = Path(__file__).parents[1]
-sys.path.append(str(COURSE / "tests"))  # where the notebooks' own classes are read from
-from course import definitions  # noqa: E402
 
 BATCH, EPOCHS = 128, 2
 DEVICE = pick_device()
@@ -142,53 +138,12 @@ def training(repeats: int) -> Iterator[str]:
             if i == 0:
                 speeds = {loop: [] for loop in LOOPS}
         assert math.isclose(losses["this course"], losses["DataLoader"], rel_tol=0.03), losses
-        told = [spread(values, ",.0f") for values in speeds.values()]
+        shown = [spread(values, ",.0f") for values in speeds.values()]
         course, usual, floor = (statistics.median(v) for v in speeds.values())
         terms = f"{losses['this course']:.1f} and {losses['DataLoader']:.1f}"
-        yield f"| {name} | {' | '.join(told)} | {course / usual:.1f} | {course / floor:.2f} | {terms} |"
+        yield f"| {name} | {' | '.join(shown)} | {course / usual:.1f} | {course / floor:.2f} | {terms} |"
 
 
-def profile() -> Iterator[str]:
-    """The operations that take most of the VAE's loop, with their shares of its time."""
-    x, _ = digits()
-    make, loss_fn = MODELS["VAE 784-400-20"]
-    model = make().to(DEVICE)
-    with torch.profiler.profile() as measured:
-        ours(model, loss_fn, x)
-    times = {event.key: event.self_cpu_time_total for event in measured.key_averages()}
-    for name in sorted(times, key=times.get, reverse=True)[:10]:
-        yield f"{times[name] / sum(times.values()):4.0%}  {name}"
-
-
-BUDGETS = {
-    "30 epochs, learning rate 0.002": ("embedded", {"epochs": 30, "lr": 2e-3}),
-    "20 epochs, 0.004 and falling (`lr_decay`)": ("embedded", {"epochs": 20, "lr": 4e-3, "lr_decay": True}),
-}
-if DEVICE.type == "cuda":
-    large = {"epochs": 50, "batch_size": 512, "lr": 4e-3, "lr_decay": True}
-    BUDGETS["all of MNIST, 50 epochs in batches of 512, falling"] = ("full", large)
-
-
-def budgets(repeats: int) -> Iterator[str]:
-    """The rows of the table on budgets, over as many seeds: the VAE's training time, and the loss that it bought."""
-    make, loss_fn = MODELS["VAE 784-400-20"]
-    seconds, losses = ({name: [] for name in BUDGETS} for _ in range(2))
-    for seed in range(repeats):
-        for name, (source, options) in BUDGETS.items():
-            x, x_heldout = digits(source)
-            set_seed(seed)
-            model = make().to(DEVICE)
-            start = finished()
-            fit(model, loss_fn, x, x[:BATCH], **options)
-            seconds[name].append(finished() - start)
-            losses[name].append(evaluate(model, loss_fn, x_heldout)["loss"])
-    yield "| VAE 784-400-20 | seconds | held-out loss |"
-    yield "|---|---|---|"
-    for name in BUDGETS:
-        yield f"| {name} | {spread(seconds[name], '.1f')} | {spread(losses[name], '.1f')} |"
-
-
-# what a cell at the end of a notebook measures: megabytes at the peak, and each answer to a slider, in seconds
 LAST_CELL = """
 import json, resource, time
 import ipywidgets
@@ -208,7 +163,7 @@ def notebooks() -> Iterator[str]:
     """The rows of the table on notebooks."""
     yield "| notebook | imports | first figure after | whole notebook | peak memory | answer to a slider |"
     yield "|---|---|---|---|---|---|"
-    for path in sorted(COURSE.glob("notebooks/*.ipynb")):
+    for path in NOTEBOOKS:
         notebook = nbformat.read(path, as_version=4)
         notebook.cells.append(nbformat.v4.new_code_cell(LAST_CELL))
         where = {"metadata": {"path": path.parent}}
@@ -223,8 +178,8 @@ def notebooks() -> Iterator[str]:
         moments = [ended[code[1]] - ended[code[0]], ended[drawn] - start, ended[code[-2]] - start]
         memory = f"{peak / (1e9 if sys.platform == 'darwin' else 1e6):.1f} GB"
         answer = f"{1000 * statistics.median(answers):.0f} ms (at most {1000 * max(answers):.0f})"
-        told = [*(f"{seconds:.1f} s" for seconds in moments), memory, answer]
-        yield f"| {path.stem} | {' | '.join(told)} |"
+        shown = [*(f"{seconds:.1f} s" for seconds in moments), memory, answer]
+        yield f"| {path.stem} | {' | '.join(shown)} |"
 
 
 def main() -> None:
@@ -237,12 +192,6 @@ def main() -> None:
     print(f"{where}; PyTorch {torch.__version__}, Python {platform.python_version()}; batches of {BATCH},")
     print(f"{EPOCHS} epochs of 8,000 images; median of {arguments.repeats} turns (lowest to highest)\n")
     for row in training(arguments.repeats):
-        print(row, flush=True)
-    print("\nwhere the time of the VAE's loop goes")
-    for row in profile():
-        print(row)
-    print()
-    for row in budgets(arguments.repeats):
         print(row, flush=True)
     print()
     for row in notebooks() if not arguments.no_notebooks else ():
