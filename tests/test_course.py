@@ -79,6 +79,35 @@ def test_the_dependencies_of_classes_are_found_through_their_methods():
     assert "half" in names(course.run_cells("example", 12))
 
 
+def test_what_several_cells_depend_on_is_what_each_of_them_does():
+    cells = ["import math", "def f():\n    return g", "g = 1", "f()", "g = 2", "g"]
+    each = [course.dependencies(cells, [i]) for i in (3, 5)]
+    assert each == [[0, 1, 2, 3], [0, 4, 5]]
+    assert course.dependencies(cells, [3, 5]) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("use", "needed"),
+    [
+        ("[x for x in a if x]", True),
+        ("a = 1\nprint(a)", False),
+        ("a += 1", True),
+        ("for a in range(3):\n    print(a)", False),
+        ("for i in a:\n    pass", True),
+        ("def f(a):\n    return a", False),
+        ("def f(b=a):\n    return b", True),
+        ("class C:\n    b = a", True),
+        ("(lambda: a)()", True),
+        ("try:\n    pass\nexcept ValueError as a:\n    print(a)", False),
+        ("print(a := 1)\nprint(a)", False),
+        ("import a", False),
+        ("with open('x') as a:\n    print(a)", False),
+    ],
+)
+def test_which_names_a_cell_takes_from_before(use, needed):
+    assert (0 in course.dependencies(["a = []", "import math", use], [2])) == needed
+
+
 def test_further_cells_run_when_asked_for():
     with pytest.raises(RuntimeError, match="expensive"):
         course.run_cells("example", 9, also=[6])

@@ -162,8 +162,7 @@ def only_exercises(notebook):
     """Cut a notebook down to its setup, its exercises with their tests, and what these need."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     tests = [i for i, cell in enumerate(code) if cell.metadata.get("nbgrader", {}).get("grade")]
-    sources = [cell.source for cell in code]
-    chosen = [0, *sorted({i for test in tests for i in dependencies(sources, [test])})]
+    chosen = [0, *dependencies([cell.source for cell in code], tests)]
     assert code[0].source.startswith(SETUP)
     notebook.cells = [code[i] for i in chosen]
     return notebook, [i for i, cell in enumerate(notebook.cells) if cell.metadata.get("nbgrader", {}).get("grade")]

@@ -1,11 +1,10 @@
 """What stands in the cells of a course notebook: the exercises, and which cell needs which."""
 
 import ast
-import dis
 import re
+import symtable
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType
 
 from nbformat import NotebookNode
 
@@ -55,15 +54,20 @@ def exercises(notebook: NotebookNode) -> list[Exercise]:
 
 
 def dependencies(cells: list[str], needed: list[int]) -> list[int]:
-    """Which of `cells`, given as sources, are `needed`, or depended on by these, or the first that imports.
+    """Which of `cells`, given as sources, are `needed`, or depended on by one of these, or the first that imports.
 
     The setup cell is left out. Not found is a cell that changes a thing without binding its name: one that trains a
     model, say.
     """
     names = [_Names(source) for source in cells]
-    modules = set().union(*(cell.imported for cell in names))
     ours = [i for i, source in enumerate(cells) if not source.startswith(SETUP)]
-    todo = needed + [i for i in ours if names[i].imported][:1]
+    imports = [i for i in ours if names[i].imported][:1]
+    return sorted(set().union(*(_depended_on(names, ours, [cell, *imports], cell + 1) for cell in needed)))
+
+
+def _depended_on(names: list["_Names"], ours: list[int], todo: list[int], end: int) -> set[int]:
+    """The cells `todo` and what they depend on, when functions may be called as late as before cell `end`."""
+    modules = set().union(*(cell.imported for cell in names))
     chosen: set[int] = set()
     while todo:
         cell = todo.pop()
@@ -71,47 +75,93 @@ def dependencies(cells: list[str], needed: list[int]) -> list[int]:
             continue
         chosen.add(cell)
         # a function looks its names up when it is called: in this cell, or as late as in the last one
-        for name, end in [(n, cell) for n in names[cell].used] + [(n, max(needed) + 1) for n in names[cell].later]:
-            for i in reversed([i for i in ours if i < end]):
+        for name, before in [(n, cell) for n in names[cell].used] + [(n, end) for n in names[cell].later]:
+            for i in reversed([i for i in ours if i < before]):
                 if name in names[i].bound | (names[i].changed - modules):
                     todo.append(i)
                 if name in names[i].bound:
                     break
-    return sorted(chosen)
+    return chosen
 
 
-class _Names:
-    """The global names of a cell, read from what it compiles to.
+class _Names(ast.NodeVisitor):
+    """The global names of a cell.
 
     `bound`: given a value, `imported` some of them; `changed`: changed in place, as by `x[0] = 1` or `x.append(1)`;
-    `used`: looked up before the cell itself binds them; `later`: looked up by its functions when they are called.
+    `used`: looked up before the cell itself binds them; `later`: looked up by its functions, classes and
+    comprehensions.
     """
 
     def __init__(self, source: str) -> None:
-        code = compile(source, "cell", "exec")
-        self.bound, self.used = set(), set()
-        for step in dis.get_instructions(code):
-            if step.opname == "STORE_NAME":
-                self.bound.add(step.argval)
-            elif step.opname == "LOAD_NAME" and step.argval not in self.bound:
-                self.used.add(step.argval)
-        self.later = {
-            step.argval
-            for inner in _inner(code)
-            for step in dis.get_instructions(inner)
-            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
-        }
+        tree = ast.parse(source)
+        self.bound, self.used, self.imported = set(), set(), set()
+        self.visit(tree)
+        self.later = _globals_of_inner_scopes(symtable.symtable(source, "cell", "exec"))
         self.used |= self.later - self.bound
-        nodes = list(ast.walk(ast.parse(source)))
-        imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
-        self.imported = {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
-        self.changed = {_root(node) for node in nodes if _changes(node)}
+        self.changed = {_root(node) for node in ast.walk(tree) if _changes(node)}
+
+    def visit_Name(self, node: ast.Name) -> None:
+        """A name that is read or bound."""
+        if isinstance(node.ctx, ast.Store):
+            self.bound.add(node.id)
+        elif node.id not in self.bound:
+            self.used.add(node.id)
+
+    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
+        """Names that an import binds."""
+        names = {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        self.imported |= names
+        self.bound |= names
+
+    visit_ImportFrom = visit_Import
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
+        """What is evaluated where a function or class is defined; its body is a scope of its own."""
+        signature = [node.args, node.returns] if not isinstance(node, ast.ClassDef) else [*node.bases, *node.keywords]
+        for part in [*node.decorator_list, *filter(None, signature)]:
+            self.visit(part)
+        self.bound.add(node.name)
+
+    visit_AsyncFunctionDef = visit_ClassDef = visit_FunctionDef
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        """The defaults of its arguments."""
+        self.visit(node.args)
+
+    def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> None:
+        """What it runs over first; the rest is a scope of its own."""
+        self.visit(node.generators[0].iter)
+
+    visit_SetComp = visit_GeneratorExp = visit_DictComp = visit_ListComp
+
+    def visit_Assign(self, node: ast.Assign | ast.AnnAssign | ast.AugAssign | ast.NamedExpr) -> None:
+        """The value before the names that it gets."""
+        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+            self.visit(ast.Name(node.target.id, ast.Load()))
+        for part in [node.value, *(node.targets if isinstance(node, ast.Assign) else [node.target])]:
+            if part:
+                self.visit(part)
+
+    visit_AnnAssign = visit_AugAssign = visit_NamedExpr = visit_Assign
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
+        """The name of a caught exception."""
+        self.bound |= {node.name} if node.name else set()
+        self.generic_visit(node)
+
+    def visit_For(self, node: ast.For) -> None:
+        """What it runs over before the names that it gives values."""
+        for part in [node.iter, node.target, *node.body, *node.orelse]:
+            self.visit(part)
 
 
-def _inner(code: CodeType) -> list[CodeType]:
-    """The code of all functions, classes and comprehensions within `code`."""
-    found = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return found + [deeper for inner in found for deeper in _inner(inner)]
+def _globals_of_inner_scopes(table: symtable.SymbolTable) -> set[str]:
+    """The names that functions, classes and comprehensions below a scope take from the module."""
+    found = set()
+    for inner in table.get_children():
+        found |= {symbol.get_name() for symbol in inner.get_symbols() if symbol.is_global() and symbol.is_referenced()}
+        found |= _globals_of_inner_scopes(inner)
+    return found
 
 
 def _changes(node: ast.AST) -> bool:
