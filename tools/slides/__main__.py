@@ -13,7 +13,6 @@ its paragraphs become speaker notes. Of a code cell it shows the figures, or wha
 (between blank lines) in `show`. A slide opens with its title and first block; each click reveals the next.
 """
 
-import ast
 import re
 import shutil
 import subprocess
@@ -23,8 +22,10 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
+import libcst
 import matplotlib
 import nbformat
+from libcst import matchers
 from nbconvert import SlidesExporter
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -181,38 +182,39 @@ def in_steps(equation: str) -> str:
     return before + aligned + "\\\\[0.3em]\n".join(steps) + r"\end{aligned}" + after
 
 
+class _ForReading(libcst.CSTTransformer):
+    """Drops docstrings, types, asserts, and what is printed outside functions; comments stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth = 0
+
+    def visit_FunctionDef(self, node: libcst.FunctionDef) -> None:
+        self.depth += 1
+
+    def leave_FunctionDef(self, original: libcst.FunctionDef, new: libcst.FunctionDef) -> libcst.FunctionDef:
+        self.depth -= 1
+        return new.with_changes(returns=None)
+
+    def leave_Param(self, original: libcst.Param, new: libcst.Param) -> libcst.Param:
+        return new.with_changes(annotation=None)
+
+    def leave_Assert(self, original: libcst.Assert, new: libcst.Assert) -> libcst.RemovalSentinel:
+        return libcst.RemoveFromParent()
+
+    def leave_Expr(self, original: libcst.Expr, new: libcst.Expr) -> libcst.Expr | libcst.RemovalSentinel:
+        text = matchers.matches(new.value, matchers.SimpleString() | matchers.ConcatenatedString())
+        printed = matchers.matches(new.value, matchers.Call(func=matchers.Name("print"))) and not self.depth
+        return libcst.RemoveFromParent() if text or printed else new
+
+
 def trimmed(source: str) -> str:
     """Code as a class reads it: without docstrings, types, asserts, prints, and marks for the course's tests."""
-    source = FOR_TOOLS.sub("", HIDDEN.sub("", source))
-    lines: list[str | None] = list(source.splitlines())
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and _drop_types(node):
-            lines[node.lineno - 1 : node.body[0].lineno - 1] = [None] * (node.body[0].lineno - node.lineno)
-            lines[node.lineno - 1] = f"{' ' * node.col_offset}def {node.name}({ast.unparse(node.args)}):"
-        if _is_aside(node, tree):
-            lines[node.lineno - 1 : node.end_lineno] = [None] * (node.end_lineno - node.lineno + 1)
-    code = "\n".join(line for line in lines if line is not None)
+    code = libcst.parse_module(FOR_TOOLS.sub("", HIDDEN.sub("", source))).visit(_ForReading()).code
     ruff = [sys.executable, "-m", "ruff", "format", "--isolated", f"--line-length={COLUMNS}", "-"]
     code = subprocess.run(ruff, input=code, capture_output=True, encoding="utf-8", check=True).stdout
     code = "\n".join(line if len(line) <= COLUMNS else line.split("  # ")[0] for line in code.splitlines())
     return re.sub(r"\n{3,}", "\n\n", re.sub(r":\n\n+", ":\n", code)).strip()
-
-
-def _drop_types(function: ast.FunctionDef) -> bool:
-    """Take the types from a function's arguments; returns whether it had any."""
-    typed = [node for node in ast.walk(function.args) if isinstance(node, ast.arg) and node.annotation]
-    for argument in typed:
-        argument.annotation = None
-    return bool(typed or function.returns)
-
-
-def _is_aside(node: ast.AST, tree: ast.Module) -> bool:
-    """Whether a statement is a docstring, an assert, or prints what the slide shows anyway."""
-    if not isinstance(node, ast.Expr):
-        return isinstance(node, ast.Assert)
-    prints = node in tree.body and isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "print"
-    return prints or isinstance(node.value, ast.Constant)
 
 
 def html(deck: list[Slide]) -> str:
@@ -221,11 +223,12 @@ def html(deck: list[Slide]) -> str:
     for slide in deck:
         said = [block.source for block in slide.blocks if block.metadata.kind == "sentence"]
         alt = re.sub(r"[*`$\\]", "", " ".join([slide.title.lstrip("# "), *said]))
-        for block in slide.blocks:
+        blocks = [nbformat.from_dict(block) for block in slide.blocks]  # copies: the deck stays as it is
+        for block in blocks:
             block.metadata.update(fragment=True, alt=alt)
-        slide.blocks[0].metadata.update(fragment=False, title=slide.title, notes="\n\n".join(slide.notes))
-        slide.blocks[-1].metadata.last = True
-        cells += slide.blocks
+        blocks[0].metadata.update(fragment=False, title=slide.title, notes="\n\n".join(slide.notes))
+        blocks[-1].metadata.last = True
+        cells += blocks
     notebook = new_notebook(cells=cells, metadata={"title": deck[0].title.lstrip("# ")})
     options = Config()
     options.CSSHTMLHeaderPreprocessor.style = "a11y-high-contrast-light"
