@@ -20,6 +20,8 @@ SLIPS = [
     ("02_probability_and_elbo", "2.5", "formula = (2 * pi - 1) / (pi.log() - (1 - pi).log())", "formula = (2 * pi - 1) / (pi.log() + (1 - pi).log())", "sign flipped"),
     ("02_probability_and_elbo", "2.6", "average = (log_bernoulli(every_image, x).exp() * -log_bernoulli(every_image, pi)).sum()", "average = -(log_bernoulli(every_image, x).exp() * log_bernoulli(every_image, pi).exp()).sum().log()", "log of mean for mean of log"),
     ("02_probability_and_elbo", "2.7", "formula = likelihood * prior / (likelihood * prior).sum()", "formula = likelihood / likelihood.sum()", "prior forgotten"),
+    ("02_probability_and_elbo", "2.7", "log_bernoulli(x[:, None], pi) + prior.log()", "log_bernoulli(x[:, None], pi)", "prior forgotten in the function that is used"),
+    ("02_probability_and_elbo", "2.14", "(2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp()", "(2 * log_weights.logsumexp(-1) - (2 * log_weights).logsumexp(-1)).exp()", "summed over the images"),
     ("02_probability_and_elbo", "2.8", "log_joint(x, theta).logsumexp(-1) + dz.log()", "log_joint(x, theta).mean(-1)", "mean of log for log of mean"),
     ("02_probability_and_elbo", "2.8", "log_prob(torch.as_tensor(x)) + Normal(0.0, 1.0).log_prob(z_grid)", "log_prob(torch.as_tensor(x))", "prior forgotten"),
     ("02_probability_and_elbo", "2.9", "log_posterior = log_joint(x_seen) - log_evidence(x_seen)", "log_posterior = log_joint(x_seen)", "not divided by the evidence"),
