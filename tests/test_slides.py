@@ -1,6 +1,7 @@
 """What must be true of the slides: short enough, complete without network, and nothing that overflows."""
 
 import re
+from hashlib import sha256
 from html.parser import HTMLParser
 
 import pytest
@@ -217,3 +218,10 @@ def test_in_a_browser_derivations_come_line_by_line_and_the_speaker_sees_notes(f
     assert notes.locator("svg").count() > 0
     popup.value.close()
     page.close()
+
+
+def test_what_is_vendored_is_what_was_taken():
+    sums = dict(line.split("  ./")[::-1] for line in (slides.VENDOR / "SHA256SUMS").read_text().splitlines())
+    files = {path.relative_to(slides.VENDOR).as_posix(): path for path in slides.VENDOR.rglob("*") if path.is_file()}
+    assert sums == {name: sha256(path.read_bytes()).hexdigest() for name, path in files.items() if name in sums}
+    assert set(files) - set(sums) == {"SHA256SUMS"}

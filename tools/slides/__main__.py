@@ -34,6 +34,7 @@ from traitlets.config import Config
 from tools.notebook import CHAPTERS, COURSE, HIDDEN
 
 TEMPLATE = Path(__file__).parent / "template"
+VENDOR = Path(__file__).parent / "vendor"  # from the npm package reveal.js 5.2.0
 LECTURE = "Variational autoencoders in one lecture"
 PLAN = (
     "From an autoencoder to new digits: formulation, the KL divergence step by step, the ELBO, the loss, the trick, "
@@ -246,17 +247,11 @@ def html(deck: list[Slide]) -> str:
 
 
 def copy_assets(folder: Path) -> None:
-    """Copy reveal.js, MathJax and the fonts, which other packages carry, and our style sheet."""
-    reveal = Path(find_spec("sphinx_revealjs").origin).parent / "_static" / "revealjs"
+    """Copy reveal.js with its font (vendor/), MathJax and the fonts that installed packages ship, and our style sheet."""
     mathjax = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax"
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    source_sans = reveal / "dist" / "theme" / "fonts" / "source-sans-pro"
-    folder.mkdir(parents=True)
+    shutil.copytree(VENDOR, folder, ignore=shutil.ignore_patterns("SHA256SUMS"))
     for file in (
-        reveal / "LICENSE",
-        reveal / "dist" / "reveal.js",
-        reveal / "dist" / "reveal.css",
-        reveal / "plugin" / "notes" / "notes.js",
         mathjax / "tex-svg.js",
         fonts / "DejaVuSansMono.ttf",
         fonts / "DejaVuSans.ttf",
@@ -264,7 +259,6 @@ def copy_assets(folder: Path) -> None:
         TEMPLATE / "slides.css",
     ):
         shutil.copy(file, folder)
-    shutil.copytree(source_sans, folder / "source-sans-pro", ignore=shutil.ignore_patterns("*.eot", "*.ttf"))
 
 
 def decks() -> dict[str, list[Slide]]:
