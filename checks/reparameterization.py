@@ -285,7 +285,7 @@ def _compare_quantiles(z: Tensor, u: Tensor, scale: float, concentration: float)
     require(not is_back(scale, 1 / concentration), "power", "the power is upside down: 1 / concentration")
     require(not is_back(1 / scale, concentration), "scale", "the scale is upside down: z grows in proportion to it")
     require(
-        not is_back(scale ** (1 / concentration), concentration), "scale-inside", "the scale stands outside the power"
+        not is_back(scale ** (1 / concentration), concentration), "scale-inside", "the scale belongs outside the power"
     )
     require(not is_back(1.0, concentration), "no-scale", "the scale plays no part")
     require(False, "value", "F(z) does not give u back: solve u = 1 - exp(-(z/λ)^k) for z once more")

@@ -149,9 +149,9 @@ def test_everything_runs_and_every_control_moves_its_picture(browser, lab, name)
     page.goto(f"{lab}/lab/tree/notebooks/{name}.ipynb?reset")
     page.wait_for_function(READY, timeout=120_000)
     page.set_default_timeout(30_000)
-    told = page.evaluate(RUN_ALL)
-    assert told["errors"] == []
-    assert told["ran"] == told["cells"] == len(course.sources(name))
+    shown = page.evaluate(RUN_ALL)
+    assert shown["errors"] == []
+    assert shown["ran"] == shown["cells"] == len(course.sources(name))
     boxes = page.locator(".jp-OutputArea-output .widget-vbox")
     assert boxes.count() == len(FORMULAS[name])
     for box, is_right in zip(boxes.all(), FORMULAS[name], strict=True):

@@ -44,7 +44,7 @@ def github(tmp_path_factory):
 
 @pytest.fixture
 def colab(github, tmp_path, monkeypatch):
-    """Runs cells in a folder where only a notebook lies, with a google.colab, and github.com redirected."""
+    """Runs cells in a folder with nothing but a notebook, with a google.colab, and github.com redirected."""
     fake = tmp_path / "site" / "google" / "colab"
     fake.mkdir(parents=True)
     (fake / "__init__.py").write_text("")

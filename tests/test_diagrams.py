@@ -1,4 +1,4 @@
-"""utils.diagrams: what stands in img/ is what they draw, it can be read, and its numbers are right."""
+"""utils.diagrams: the files in img/ are what they draw, it can be read, and its numbers are right."""
 
 import inspect
 import re

@@ -250,7 +250,7 @@ def graded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("class")
     run = run_grader(hand_in(folder / "submissions"), folder / "graded", "--seed", "autumn")
     assert run.returncode == 0, run.stderr
-    (folder / "said").write_text(run.stdout, encoding="utf-8")
+    (folder / "printed").write_text(run.stdout, encoding="utf-8")
     return folder
 
 
@@ -384,7 +384,7 @@ def test_an_answer_that_only_pleases_the_check_fails_the_hidden_test(graded):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems can't confine a process like this")
 def test_student_code_sees_no_secret_no_answer_and_no_tool(graded):
-    if "student code could read" in (graded / "said").read_text(encoding="utf-8"):
+    if "student code could read" in (graded / "printed").read_text(encoding="utf-8"):
         pytest.skip("this Linux has no Landlock")
     assert points(table(graded)["Spies"], "Exercise 2.3") == "15"
 

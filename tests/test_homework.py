@@ -57,10 +57,10 @@ def test_every_exercise_and_question_is_marked_and_they_add_up_to_100_points(nam
     CheckCellMetadata().preprocess(notebook, {})
     graded = exercises(notebook)
     assert sum(exercise.points for exercise in graded) == 100
-    told = re.findall(
+    headings = re.findall(
         r"^### (\w+ [\d.]+) \((\d+) points\)$", "\n".join(cell.source for cell in notebook.cells), re.MULTILINE
     )
-    assert [(" ".join(e.title.split()[:2]), str(e.points)) for e in graded] == told
+    assert [(" ".join(e.title.split()[:2]), str(e.points)) for e in graded] == headings
     for exercise in graded:
         answer, test = notebook.cells[exercise.answer], notebook.cells[exercise.test]
         if exercise.name:
@@ -91,7 +91,7 @@ def test_practice_versions_are_fresh(name):
 
 @each_notebook
 def test_no_answer_leaks(name, zips):
-    """No line of an answer, of a model answer's text or of a hidden test stands in any file of the hand-out."""
+    """No line of an answer, of a model answer's text or of a hidden test is in any file of the hand-out."""
     source = course.load(name)
     secret = [HIDDEN.search(source.cells[e.test].source)[1] for e in exercises(source) if e.name]
     secret += [source.cells[e.answer].source for e in exercises(source) if not e.name]

@@ -30,7 +30,7 @@ def shortened() -> nbformat.NotebookNode:
 
 
 def replace(notebook, old, new):
-    """Plant a slip: write `new` for `old` in the one cell where it stands."""
+    """Plant a slip: write `new` for `old` in the one cell that has it."""
     (cell,) = [cell for cell in notebook.cells if old in cell.source]
     cell.source = cell.source.replace(old, new)
 

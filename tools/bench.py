@@ -90,17 +90,17 @@ def usual(model: nn.Module, loss_fn: Callable, x: Tensor) -> None:
 
 def layers_alone(model: nn.Module, loss_fn: Callable, x: Tensor) -> None:
     """Each layer with weights, forward and backward, on inputs of the right shape; no loss, no optimiser, no data."""
-    weighty = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
     inputs: dict[nn.Module, Tensor] = {}
-    hooks = [m.register_forward_pre_hook(lambda m, given: inputs.setdefault(m, given[0].detach())) for m in weighty]
+    hooks = [m.register_forward_pre_hook(lambda m, given: inputs.setdefault(m, given[0].detach())) for m in layers]
     loss_fn(model, x[:BATCH])
     for hook in hooks:
         hook.remove()
-    outputs = [torch.ones_like(layer(inputs[layer])) for layer in weighty]
-    for layer in weighty[1:]:  # the first needs no gradient of its input, which is the data
+    outputs = [torch.ones_like(layer(inputs[layer])) for layer in layers]
+    for layer in layers[1:]:  # the first needs no gradient of its input, which is the data
         inputs[layer].requires_grad_()
     for _ in range(EPOCHS * math.ceil(len(x) / BATCH)):
-        for layer, output in zip(weighty, outputs, strict=True):
+        for layer, output in zip(layers, outputs, strict=True):
             wanted = [t for t in (inputs[layer], *layer.parameters()) if t.requires_grad]
             torch.autograd.grad(layer(inputs[layer]), wanted, output)
 
@@ -127,7 +127,7 @@ def training(repeats: int) -> Iterator[str]:
     for name, (make, loss_fn) in MODELS.items():
         speeds: dict[str, list[float]] = {loop: [] for loop in LOOPS}
         losses: dict[str, float] = {}
-        for i in range(repeats + 1):  # the first round warms up; loops take turns, so that all meet the same weather
+        for i in range(repeats + 1):  # the first round warms up; loops take turns, so that all run under the same load
             for loop, run in LOOPS.items():
                 set_seed(0)
                 model = make().to(DEVICE)

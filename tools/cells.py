@@ -66,7 +66,7 @@ def run_cells(
     """Run the code cells `needed` and, of those before them, only their `dependencies`; returns a module of all names.
 
     What these miss can be given in `also`.
-    `replace` maps texts in these cells to what is to stand there instead; ValueError if one stands in none of them.
+    `replace` maps texts in these cells to their replacements; ValueError if a text is in none of them.
     An exception of a cell gets an attribute `cell`, the cell's index.
     """
     cells = sources(name)
@@ -74,7 +74,7 @@ def run_cells(
     chosen = dependencies(cells, [*needed, *also])
     for old in replace or {}:
         if not any(old in cells[i] for i in chosen):
-            raise ValueError(f"{old!r} stands in none of the code cells {chosen} of {name}")
+            raise ValueError(f"{old!r} is in none of the code cells {chosen} of {name}")
     module = ModuleType(name)
     module.display = lambda *_: None
     plt.switch_backend("agg")

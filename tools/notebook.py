@@ -1,4 +1,4 @@
-"""What stands in the cells of a course notebook: the exercises, and which cell needs which."""
+"""What the tools share: where the notebooks are, their exercises, which cell needs which, and writing files whole."""
 
 import ast
 import re

@@ -18,7 +18,7 @@ from tools.notebook import write_whole
 
 FIXED = ["student", "notebook", "total", "of", "to be read", "flags", "seconds"]
 PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-Texts = dict[str, dict[str, str]]  # by "student / notebook", then by title: what stands in a cell of grades.csv
+Texts = dict[str, dict[str, str]]  # by "student / notebook", then by title: the text of a cell of grades.csv
 
 
 class Book:

@@ -1,8 +1,8 @@
 """Make lecture slides out of the notebooks: `make slides`.
 
 slides/ then holds a reveal.js deck for each notebook, lecture.html for a single lecture of 50 minutes, and index.html.
-The folder is complete: the decks need no network. What stands in them is told by the notebooks' cell metadata, which
-JupyterLab's property inspector shows:
+The folder is complete: the decks need no network. The notebooks' cell metadata set their contents; JupyterLab shows them
+in its property inspector:
 
     "slideshow": {"slide_type": "slide"}     this cell begins a slide; a "fragment" goes on with it, "notes" are notes
     "slideshow": {…, "show": ["a phrase"]}   sentences, or pieces of code, with this phrase stand on the slide
@@ -58,7 +58,7 @@ FOR_TOOLS = re.compile(r"^ *(### (BEGIN|END) SOLUTION|# NBVAL_|# checks ).*\n?| 
 
 @dataclass
 class Slide:
-    """A title, what stands below it, and what the lecturer may say."""
+    """A title, the blocks below it, and notes for the lecturer."""
 
     title: str  # Markdown, with its #
     blocks: list[NotebookNode] = field(default_factory=list)  # cells; metadata.kind says what they are
@@ -80,7 +80,7 @@ def slides(cells: Iterable[tuple[object, str, NotebookNode]]) -> list[Slide]:
                 made.append(Slide(title))
             made[-1].blocks.append(block)
     if empty := [slide.title for slide in made if not slide.blocks]:
-        raise ValueError(f"nothing stands on a slide with the title {empty[0]!r}: name a sentence in its cell's `show`")
+        raise ValueError(f"there is nothing on the slide with the title {empty[0]!r}: name a sentence in its cell's `show`")
     return made
 
 
@@ -109,7 +109,7 @@ def of_lecture(notebooks: Iterable[NotebookNode]) -> list[Slide]:
 
 
 def _titled(notebook: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:
-    """Each cell with the heading it stands under, not counting those of exercises."""
+    """Each cell with the heading above it, not counting those of exercises."""
     title = ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -118,7 +118,7 @@ def _titled(notebook: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:
 
 
 def _text(cell: NotebookNode) -> tuple[list[NotebookNode], list[str]]:
-    """What of a text cell stands on the slide, and what becomes notes."""
+    """The blocks of a text cell for the slide, and its notes."""
     phrases = set(cell.metadata.get("slideshow", {}).get("show", []))
     for_speaker = cell.metadata.get("slideshow", {}).get("slide_type") == "notes"
     shown, notes, found = [], [], set()
@@ -142,7 +142,7 @@ def _text(cell: NotebookNode) -> tuple[list[NotebookNode], list[str]]:
 
 
 def _code(cell: NotebookNode) -> tuple[list[NotebookNode], list[str]]:
-    """What of a code cell stands on the slide: chosen pieces of code, of `LINES` at most; its figures or its text."""
+    """The blocks of a code cell for the slide: chosen pieces of code, `LINES` at most; its figures or its text."""
     phrases = cell.metadata.get("slideshow", {}).get("show", [])
     code = trimmed(cell.source).split("\n\n") if phrases else []
     pieces = [piece for piece in code if any(phrase in piece for phrase in phrases)]
@@ -222,8 +222,8 @@ def html(deck: list[Slide]) -> str:
     """The deck as a page that needs `assets` beside it."""
     cells = []
     for slide in deck:
-        said = [block.source for block in slide.blocks if block.metadata.kind == "sentence"]
-        alt = re.sub(r"[*`$\\]", "", " ".join([slide.title.lstrip("# "), *said]))
+        sentences = [block.source for block in slide.blocks if block.metadata.kind == "sentence"]
+        alt = re.sub(r"[*`$\\]", "", " ".join([slide.title.lstrip("# "), *sentences]))
         blocks = [nbformat.from_dict(block) for block in slide.blocks]  # copies: the deck stays as it is
         for block in blocks:
             block.metadata.update(fragment=True, alt=alt)
