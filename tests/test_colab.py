@@ -109,8 +109,8 @@ def test_with_an_uploaded_utils_nothing_is_fetched(colab):
 @pytest.mark.parametrize(
     ("trouble", "sentence"),
     [
-        ({"repository": "ada/nothing"}, "Could not fetch github.com/ada/nothing, branch autumn"),
-        ({"branch": "spring"}, "Could not fetch github.com/ada/course, branch spring"),
+        ({"repository": "ada/nothing"}, "Could not fetch https://github.com/ada/nothing, branch autumn"),
+        ({"branch": "spring"}, "Could not fetch https://github.com/ada/course, branch spring"),
         ({"repository": None}, "make publish REPO=owner/name"),
         ({"kernel": "pass"}, "keep this notebook in the course's folder"),
     ],
