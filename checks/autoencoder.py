@@ -188,10 +188,12 @@ def nearest_label_confusion(answer: Callable[[Tensor, Tensor], float]) -> None:
     require(0.8 < share < 0.98, "random-labels", f"random labels are confused about 9 times in 10; you get {share:.3g}")
     order = torch.randperm(400, generator=random)
     require(abs(answer(z[order], labels[order]) - share) < 1e-6, "order", "the order of the images must not matter")
-    corner = torch.tensor([[0.0, 0.0], [3.0, 0.0], [2.5, 2.5]], dtype=torch.float64)
-    require(
-        abs(answer(corner, torch.tensor([0, 1, 1])) - 1 / 3) < 1e-6,
-        "distance",
-        "use the Euclidean distance over all dimensions (torch.cdist)",
-    )
+    corner = torch.tensor([[0.0, 0, 0], [3, 0, 0], [2.5, 0, 2.5]], dtype=torch.float64)
+    tower = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 0, 1.5], [0, 0, 100]], dtype=torch.float64)
+    for codes, names, right in ((corner, [0, 1, 1], 1 / 3), (tower, [0, 0, 1, 1], 1 / 4)):
+        require(
+            abs(answer(codes, torch.tensor(names)) - right) < 1e-6,
+            "distance",
+            "use the Euclidean distance over all dimensions, as they are (torch.cdist)",
+        )
     correct("nearest_label_confusion: the nearest *other* code, and the share of strangers.")

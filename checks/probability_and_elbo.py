@@ -125,11 +125,11 @@ def log_normal(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         )
         expected = Normal(mu, (0.5 * logvar).exp()).log_prob(x).sum(-1)
         require(close(result, expected), "value", "it doesn't agree with torch.distributions on random numbers")
-    x, mu = randn(2, 2), randn(2, 2)
+    x, mu = 100 * randn(2, 2), randn(2, 2)
     require(
         close(answer(x, mu, EXTREMES), Normal(mu, (0.5 * EXTREMES).exp()).log_prob(x).sum(-1)),
         "range",
-        "for logvar = -30 or 30 the result is off: leave logvar as it is (no clamp)",
+        "for logvar = -30 or 30, or x far from mu, the result is off: leave them as they are (no clamp)",
     )
     x, mu, logvar = randn(6, 3), randn(3), randn(1)[0]
     result = answer(x, mu, logvar)
@@ -192,7 +192,7 @@ def estimate_log_px(answer: Callable[[Tensor], Tensor]) -> None:
         f"for columns with logarithms near -10,000, 0 and 10,000 the result is {result.tolist()}: exp under- or "
         "overflows. Take the largest logarithm of *each column* out first: torch.logsumexp does",
     )
-    far = torch.tensor([[0.0, 0.0], [-5000.0, -2000.0]], dtype=torch.float64)
+    far = torch.tensor([[0.0, -2000.0], [-5000.0, 0.0]], dtype=torch.float64)
     require(close(answer(far), -math.log(2)), "all-count", "a draw of weight practically 0 still counts as one of n")
     impossible = torch.tensor([[-1.0], [-math.inf]], dtype=torch.float64)
     require(
@@ -274,9 +274,11 @@ def gaussian_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         require(
             close(answer(mu, logvar), _kl(mu, logvar).sum(-1)), "value", "it doesn't agree with torch.distributions"
         )
-    mu = randn(2, 2)
+    mu = 100 * randn(2, 2)
     require(
-        close(answer(mu, EXTREMES), _kl(mu, EXTREMES).sum(-1)), "range", "for logvar = ±30 the result is off: no clamp"
+        close(answer(mu, EXTREMES), _kl(mu, EXTREMES).sum(-1)),
+        "range",
+        "for large mu or logvar = ±30 it is off: no clamp",
     )
     narrow = answer(one, torch.full_like(zero, -700))
     require(close(narrow, 0.5 + 3 * 349.5), "range", f"for logvar = -700 the KL must be 1049; it is {narrow.item()}")
@@ -314,6 +316,12 @@ def elbo_estimate(answer: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, 
         f"log_likelihood got codes of shape {tuple(codes[0].shape)}, expected (50, 3): one draw for every row of eps "
         "(z = mu alone is no draw)",
     )
+    first, again = torch.stack(codes).flatten(), answer(linear, mu, logvar, eps)
+    require(
+        close(first, torch.stack(codes).flatten()[len(first) :]) and close(result, again),
+        "own-noise",
+        "two calls with the same eps differ: draw no noise of your own, use the given eps",
+    )
     codes.clear()
     answer(linear, _column(5, 1), _column(math.log(4), -2), torch.ones(1, 2, dtype=torch.float64))
     recognise(
@@ -329,6 +337,16 @@ def elbo_estimate(answer: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, 
         },
         f"for mu = 5, σ = 2, eps = 1 the code must be 7; log_likelihood got {codes[0].flatten()[0]:.4f}. Use eps",
     )
+    far = _column(-20, 0.3, 20)
+    for widths in (logvar, far):
+        codes.clear()
+        answer(linear, mu, widths, eps)
+        draws = torch.cat([z.reshape(-1, 3) for z in codes])
+        require(
+            torch.allclose((draws - mu).square() / widths.exp(), eps.square(), rtol=1e-6),
+            "draws",
+            "each row of eps gives one code, each entry with its own mu and σ: leave eps and logvar as they are",
+        )
 
     def nothing(z: Tensor) -> Tensor:
         return z.sum(-1) * 0
@@ -383,10 +401,12 @@ def elbo_estimate(answer: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, 
         "for a quadratic log-likelihood, whose ELBO is known exactly, the estimate is off",
     )
     require(
-        close(answer(quadratic, mu, logvar, eps), answer(quadratic, mu, logvar, eps)),
-        "own-noise",
-        "two calls with the same eps differ: draw no noise of your own, use the given eps",
+        close(answer(nothing, mu, far, eps), -_kl(mu, far).sum()), "range", "for logvar = ±20 the KL is off: no clamp"
     )
+    codes.clear()
+    result = answer(linear, mu, logvar, eps)
+    mean = torch.cat([z.reshape(-1, 3) for z in codes]).sum(-1).mean()
+    require(close(result, mean - kl), "value", "log p(x|z) must be averaged over all draws, each with the same weight")
     keeps_dtype(lambda mu, logvar, eps: answer(quadratic, mu, logvar, eps), mu, logvar, eps)
     require_gradients(lambda mu, logvar: answer(quadratic, mu, logvar, corners), mu=mu, logvar=logvar)
     correct("elbo_estimate: draws from q, mean of the logarithms, closed-form KL subtracted once, gradients.")
@@ -465,6 +485,9 @@ def gap(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
             f"it doesn't agree with torch.distributions in {n} dimensions",
         )
         require(close(result[1:], answer(mu[1:], logvar[1:], mean[1:], cov)), "batch", "images in a batch mix")
+    mu, mean, cov = randn(2, 2), randn(2, 2), covariance(2)
+    expected = kl_divergence(MultivariateNormal(mu, torch.diag_embed(EXTREMES.exp())), MultivariateNormal(mean, cov))
+    require(close(answer(mu, EXTREMES, mean, cov), expected), "range", "for logvar = ±30 the gap is off: no clamp")
     mu = randn(2, 60)
     result = answer(mu, torch.full_like(mu, math.log(1e-8)), mu, 1e-8 * torch.eye(60, dtype=torch.float64))
     require(

@@ -32,6 +32,7 @@ WRONG_ERRORS = {
     "half": lambda x, x_hat: 0.5 * (x - x_hat).square().sum(1),
     "negative": lambda x, x_hat: (x - x_hat).square().sum(1) - 1,
     "in-place": in_place,
+    "value": lambda x, x_hat: (x - x_hat).clamp(-1, 1).square().sum(1),
     "no-gradient": lambda x, x_hat: (x - x_hat).square().sum(1).detach(),
     "not-zero": lambda x, x_hat: F.binary_cross_entropy(x_hat, x.clamp(0, 1), reduction="none").sum(1),
     "wrong-gradient": lambda x, x_hat: ((x - x_hat) * (x - x_hat).detach()).sum(1),
@@ -151,6 +152,10 @@ WRONG_CONFUSION = {
     "same-label": lambda z, y: (y[neighbours(z)] == y).float().mean().item(),
     "count": lambda z, y: (y[neighbours(z)] != y).sum().item() * 1.0,
     "shape": lambda z, y: (y[neighbours(z)] != y).float(),
+    "distance": lambda z, y: (y[neighbours(z[:, :1])] != y).float().mean().item(),
+    "distance/2": lambda z, y: (y[neighbours(z[:, :2])] != y).float().mean().item(),
+    "distance/3": lambda z, y: (y[neighbours(z.sum(1, keepdim=True))] != y).float().mean().item(),
+    "distance/4": lambda z, y: (y[neighbours(z / z.std(0).clamp(min=1e-9))] != y).float().mean().item(),
     "value": lambda z, y: 0.5,
     "value/2": lambda z, y: 0.6,
 }

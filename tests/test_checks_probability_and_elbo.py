@@ -119,6 +119,15 @@ WRONG = [
     ("gaussian_kl", lambda m, v: exact_kl(m, v) - 0.5 * (v - v.detach()).sum(-1), "wrong-gradient"),
     ("elbo_estimate", lambda f, m, v, e: f(draws(m, v.detach(), e)).mean() - exact_kl(m, v), "wrong-gradient"),
     ("elbo_estimate", lambda f, m, v, e: f(draws(m, v, e)).mean() - exact_kl(m, v).detach(), "wrong-gradient"),
+    ("log_normal", lambda x, m, v: Normal(m, (v / 2).exp()).log_prob(x.clamp(-5, 5)).sum(-1), "range"),
+    ("estimate_log_px", lambda w: (w - w[0]).exp().mean(0).log() + w[0], "all-count"),
+    ("gaussian_kl", lambda m, v: exact_kl(m.clamp(-8, 8), v), "range"),
+    ("elbo_estimate", lambda f, m, v, e: f(draws(m, v.clamp(-5, 5), e)).mean() - exact_kl(m, v), "draws"),
+    ("elbo_estimate", lambda f, m, v, e: f(draws(m, v, e)).mean() - exact_kl(m, v.clamp(-5, 5)), "range"),
+    ("elbo_estimate", lambda f, m, v, e: f(draws(m, v, e.sort(0).values)).mean() - exact_kl(m, v), "draws"),
+    ("elbo_estimate", lambda f, m, v, e: f(draws(m, v, e[:, :1])).mean() - exact_kl(m, v), "draws"),
+    ("elbo_estimate", lambda f, m, v, e: f(draws(m, v, e)).quantile(0.5) - exact_kl(m, v), "value"),
+    ("gap", lambda m, v, c, cov: gap_by_parts(m, v.clamp(max=5), c, cov), "range"),
     ("gap", lambda m, v, c, cov: gap_by_parts((m + m.detach()) / 2, v, c, cov), "wrong-gradient"),
     ("gaussian_kl", lambda m, v: 0.5 * ((m**2 + v.exp() - v).sum(-1) - 1), "minus-one-once"),
     (
@@ -183,7 +192,7 @@ WRONG = [
     (
         "elbo_estimate",
         lambda f, m, v, e: f(draws(m, v, torch.randn_like(e))).mean() - exact_kl(m, v),
-        "value",
+        "own-noise",
     ),
     (
         "elbo_estimate",
