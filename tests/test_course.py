@@ -90,6 +90,9 @@ def test_what_several_cells_depend_on_is_what_each_of_them_does():
     ("use", "needed"),
     [
         ("[x for x in a if x]", True),
+        ("[a for _ in (1, 2)]", True),
+        ("{x: [a for _ in (1, 2)] for x in (1, 2)}", True),
+        ("[a for a in (1, 2)]", False),
         ("a = 1\nprint(a)", False),
         ("a += 1", True),
         ("for a in range(3):\n    print(a)", False),

@@ -95,8 +95,8 @@ class _Names(ast.NodeVisitor):
     def __init__(self, source: str) -> None:
         tree = ast.parse(source)
         self.bound, self.used, self.imported = set(), set(), set()
-        self.visit(tree)
         self.later = _globals_of_inner_scopes(symtable.symtable(source, "cell", "exec"))
+        self.visit(tree)
         self.used |= self.later - self.bound
         self.changed = {_root(node) for node in ast.walk(tree) if _changes(node)}
 
@@ -131,6 +131,10 @@ class _Names(ast.NodeVisitor):
     def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> None:
         """What it runs over first; the rest is a scope of its own."""
         self.visit(node.generators[0].iter)
+        element = ast.Tuple([node.key, node.value], ast.Load()) if isinstance(node, ast.DictComp) else node.elt
+        # from Python 3.12 on, only a generator has a symbol table of its own
+        generator = ast.unparse(ast.GeneratorExp(element, node.generators))
+        self.later |= _globals_of_inner_scopes(symtable.symtable(generator, "cell", "exec"))
 
     visit_SetComp = visit_GeneratorExp = visit_DictComp = visit_ListComp
 
