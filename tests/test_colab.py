@@ -101,8 +101,9 @@ def test_restarted_it_uses_what_was_fetched(colab):
     assert (colab.content / "course" / "utils" / "mark").exists()
 
 
-def test_with_an_uploaded_utils_nothing_is_fetched(colab):
-    shutil.copytree(COURSE / "utils", colab.content / "utils")
+def test_with_uploaded_folders_nothing_is_fetched(colab):
+    for name in ("checks", "utils"):
+        shutil.copytree(COURSE / name, colab.content / name)
     assert Path(colab([setup(), ORIGIN], repository=None)) == colab.content / "utils" / "__init__.py"
 
 
@@ -120,6 +121,13 @@ def test_what_is_wrong_is_told_in_a_sentence_and_nothing_is_left(colab, trouble,
         colab([setup(), ORIGIN], **trouble)
     assert sentence in str(caught.value)
     assert list(colab.content.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["checks", "utils"])
+def test_one_of_the_two_folders_is_not_enough(colab, name):
+    shutil.copytree(COURSE / name, colab.content / name)
+    with pytest.raises(CellExecutionError, match="upload `checks` and `utils`"):
+        colab([setup(), ORIGIN], repository=None)
 
 
 def test_a_half_fetched_course_is_named(colab):
