@@ -2,12 +2,15 @@
 
 import os
 import shutil
+import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib
 import pytest
+from jupyter_client import KernelManager
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -17,6 +20,16 @@ os.environ["VAE_DIGITS"] = "embedded"  # stored outputs were made from these, on
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # as many workers as cores: PyTorch's threads would only wait for each other
 matplotlib.use("agg")  # tests open no windows; a notebook's kernel chooses for itself
+
+
+if os.name == "posix":  # kernels talk through files: two that start at the same time may be given the same free port
+    start = KernelManager.__init__
+
+    def start_with_files(self: KernelManager, **options: object) -> None:
+        """A kernel manager as ever, with sockets of its own in the folder for temporary files."""
+        start(self, **{"transport": "ipc", "ip": f"{tempfile.gettempdir()}/kernel-{uuid.uuid4().hex}"} | options)
+
+    KernelManager.__init__ = start_with_files
 
 
 @pytest.fixture(scope="module")  # not longer: while it lives, its event loop is in the way of tests that run notebooks

@@ -102,6 +102,7 @@ def lab(tmp_path_factory):
     address = f"http://127.0.0.1:{port}"
     folders = {f"JUPYTER{name}_DIR": str(home / name.lower()) for name in ("_CONFIG", "_DATA", "_RUNTIME")}
     options = [f"--port={port}", "--no-browser", "--expose-app-in-browser", "--IdentityProvider.token=", "--allow-root"]
+    options += ["--KernelManager.transport=ipc"] if os.name == "posix" else []
     with (
         open(home / "log", "w") as log,
         subprocess.Popen(

@@ -130,6 +130,8 @@ class Kernel:
         self.manager = KernelManager(
             kernel_name="sandbox", kernel_spec_manager=finder, connection_file=str(home / "connection.json")
         )
+        if os.name == "posix":  # files, because another program may take a port before the kernel does
+            self.manager.transport, self.manager.ip = "ipc", str(home / "kernel")
         environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(home), "TMPDIR": str(home)}
         environment |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "VAE_DIGITS": "embedded", "TQDM_DISABLE": "1"}
         environment |= {"VAE_COURSE_SEED": seed, "CUDA_VISIBLE_DEVICES": ""}
