@@ -92,7 +92,7 @@ def test_what_a_cell_is_to_show_must_be_in_it():
 
 
 def test_a_slide_with_nothing_but_a_title_is_refused():
-    with pytest.raises(ValueError, match="there is nothing on the slide with the title '## Why"):
+    with pytest.raises(ValueError, match="nothing is on the slide with title '## Why"):
         slides.of_notebook(new_notebook(cells=[cell("## Why?\n\nBecause.")]))
 
 

@@ -1,8 +1,8 @@
 """Make lecture slides out of the notebooks: `make slides`.
 
 slides/ then holds a reveal.js deck for each notebook, lecture.html for a single lecture of 50 minutes, and index.html.
-The folder is complete: the decks need no network. The notebooks' cell metadata set their contents; JupyterLab shows them
-in its property inspector:
+The folder is complete: the decks need no network. The notebooks' cell metadata set their contents; JupyterLab shows
+them in its property inspector:
 
     "slideshow": {"slide_type": "slide"}     this cell begins a slide; a "fragment" goes on with it, "notes" are notes
     "slideshow": {…, "show": ["a phrase"]}   sentences, or pieces of code, with this phrase stand on the slide
@@ -80,7 +80,7 @@ def slides(cells: Iterable[tuple[object, str, NotebookNode]]) -> list[Slide]:
                 made.append(Slide(title))
             made[-1].blocks.append(block)
     if empty := [slide.title for slide in made if not slide.blocks]:
-        raise ValueError(f"there is nothing on the slide with the title {empty[0]!r}: name a sentence in its cell's `show`")
+        raise ValueError(f"nothing is on the slide with title {empty[0]!r}: name a sentence in its cell's `show`")
     return made
 
 
@@ -247,7 +247,7 @@ def html(deck: list[Slide]) -> str:
 
 
 def copy_assets(folder: Path) -> None:
-    """Copy reveal.js with its font (vendor/), MathJax and the fonts that installed packages ship, and our style sheet."""
+    """Copy reveal.js with its font (vendor/), MathJax and fonts from installed packages, and our style sheet."""
     mathjax = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax"
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     shutil.copytree(VENDOR, folder, ignore=shutil.ignore_patterns("SHA256SUMS"))
