@@ -1,4 +1,4 @@
-"""Hand-outs: complete, worth 100 points each, without an answer in them, and solvable from the unpacked zip alone."""
+"""Hand-outs: complete, worth their points, without an answer in them, and solvable from the unpacked zip alone."""
 
 import ast
 import json
@@ -52,11 +52,11 @@ def answers_put_back(name):
 
 
 @each_notebook
-def test_every_exercise_and_question_is_marked_and_they_add_up_to_100_points(name):
+def test_every_exercise_and_question_is_marked_and_they_add_up(name):
     notebook = course.load(name)
     CheckCellMetadata().preprocess(notebook, {})
     graded = exercises(notebook)
-    assert sum(exercise.points for exercise in graded) == 100
+    assert sum(exercise.points for exercise in graded) == (100 if name < "05" else 50)
     headings = re.findall(
         r"^### (\w+ [\d.]+) \((\d+) points\)$", "\n".join(cell.source for cell in notebook.cells), re.MULTILINE
     )
@@ -98,7 +98,7 @@ def test_no_answer_leaks(name, zips):
     secret += [answer for cell in source.cells for answer in SOLUTION.findall(cell.source)]
     lines = {squeezed(line) for text in secret for line in text.splitlines()}
     lines = {line for line in lines if len(line) > 15} - {squeezed(line) for line in NO_SECRETS}
-    assert len(lines) > 15
+    assert len(lines) > 10
     with zipfile.ZipFile(zips[name]) as archive:
         for file in archive.namelist():
             if file.endswith(".npz"):

@@ -50,8 +50,9 @@ INSTRUCTION = """{title}
    where to look.
 4. Cells that use a function which is not written yet fail: go on with the next exercise, whose check needs the earlier
    ones at most where its text says so. (Running all cells at once stops at the first that fails.)
-5. Hand in the one file {name}.ipynb, worth 100 points. You may add cells, but please do not delete cells or edit those
-   that begin with "check.". Comments such as "# NBVAL_CHECK_OUTPUT" and "# checks (2.1)" serve the course's own tests.
+5. Hand in the one file {name}.ipynb, worth {points} points. You may add cells, but please do not delete cells or edit
+   those that begin with "check.". Comments such as "# NBVAL_CHECK_OUTPUT" and "# checks (2.1)" serve the course's own
+   tests.
 """
 
 
@@ -82,10 +83,11 @@ def pack(name: str, source: NotebookNode, path: Path) -> None:
     for cell in notebook.cells:
         cell.source = re.sub(r"\[([^\[\]]*)\]\(\d\d_\w+\.ipynb[^)\s]*\)", r"\1", cell.source)
     title = source.cells[0].source.splitlines()[0].removeprefix("# ")
+    points = sum(exercise.points for exercise in exercises(source))
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{name}/{name}.ipynb", nbformat.writes(notebook))
-        archive.writestr(f"{name}/README.txt", INSTRUCTION.format(title=title, name=name))
+        archive.writestr(f"{name}/README.txt", INSTRUCTION.format(title=title, name=name, points=points))
         for file in parts(source):
             archive.write(file, f"{name}/{file.relative_to(COURSE).as_posix()}")
     write_whole(path, packed.getvalue())
