@@ -61,9 +61,12 @@ def mend(app: Sphinx, document: nodes.document) -> None:
 
 
 def add_index(app: Sphinx, error: Exception | None) -> None:
-    """Give the home page also the name that a web server looks for."""
+    """Give the home page also the name that a web server looks for, and the animation that it names in HTML."""
     if not error:
         shutil.copy(Path(app.outdir) / f"{root_doc}.html", Path(app.outdir) / "index.html")
+        (Path(app.outdir) / "img").mkdir(exist_ok=True)
+        for file in Path(app.srcdir).glob("img/gathering.*"):
+            shutil.copy(file, Path(app.outdir) / "img")
 
 
 def setup(app: Sphinx) -> None:

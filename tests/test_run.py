@@ -130,11 +130,22 @@ def test_the_figure_of_a_tagged_cell_becomes_a_file(write, monkeypatch, tmp_path
     assert (tmp_path / "img" / "line.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_an_animation_of_a_tagged_cell_becomes_a_file():
+    moving = base64.b64encode(b"moving").decode()
+    still = '<source srcset="data:image/webp;base64,AAAA">'
+    html = f'<picture>{still}<img src="data:image/webp;base64,{moving}" alt=""></picture>'
+    cell = new_code_cell("animate()", outputs=[new_output("display_data", {"text/html": html})])
+    cell.metadata["tags"] = ["img:walk"]
+    assert tool.figures(new_notebook(cells=[cell])) == {"walk.webp": b"moving"}
+
+
 def test_the_figures_in_img_are_those_of_the_notebooks():
     paths = tool.COURSE.glob("notebooks/*.ipynb")
     drawn = {}
     for path in paths:
         drawn |= tool.figures(nbformat.read(path, as_version=4))
-    stored = {path.stem: path.read_bytes() for path in (tool.COURSE / "img").glob("*.png")}
-    assert drawn
-    assert {name: stored[name] for name in stored if name not in diagrams.ALT} == drawn
+    stored = {
+        path.name: path.read_bytes() for path in (tool.COURSE / "img").glob("*.*") if path.stem not in diagrams.ALT
+    }
+    assert {name.rpartition(".")[2] for name in drawn} == {"png", "webp"}
+    assert stored == drawn

@@ -3,12 +3,13 @@
 A notebook is replaced only when all its cells ran; an exception leaves the file as it was and is printed with its cell.
 Stored afterwards: the outputs of one fresh run, cell ids as they were, and nothing that differs from run to run
 (timestamps, widget state, progress bars, the Python version). Figures have 256 colours; that of a cell with the tag
-"img:name" is also written to img/name.png, for the README.
+"img:name" is also written to img/name.png, an animation to img/name.webp, for the README.
 """
 
 import argparse
 import base64
 import io
+import re
 import sys
 import time
 from pathlib import Path
@@ -73,15 +74,18 @@ def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]
 
 
 def figures(notebook: nbformat.NotebookNode) -> dict[str, bytes]:
-    """The figures that cells with a tag "img:name" drew, as PNG files by name."""
-    return {
-        tag.removeprefix("img:"): base64.b64decode(output.data["image/png"])
-        for cell in notebook.cells
-        for tag in cell.metadata.get("tags", [])
-        if tag.startswith("img:")
-        for output in cell.outputs
-        if "image/png" in output.get("data", {})
-    }
+    """The files "name.png" and "name.webp" that cells with a tag "img:name" give: a figure, or an animation."""
+    found = {}
+    for cell in notebook.cells:
+        for tag in cell.metadata.get("tags", []):
+            for output in cell.outputs if tag.startswith("img:") else []:
+                name, data = tag.removeprefix("img:"), output.get("data", {})
+                moving = re.search(r'<img src="data:image/webp;base64,([^"]+)', data.get("text/html", ""))
+                if "image/png" in data:
+                    found[f"{name}.png"] = base64.b64decode(data["image/png"])
+                elif moving:
+                    found[f"{name}.webp"] = base64.b64decode(moving[1])
+    return found
 
 
 def run(path: Path, timeout: int) -> float:
@@ -98,7 +102,7 @@ def run(path: Path, timeout: int) -> float:
     normalise(notebook)
     write_whole(path, nbformat.writes(notebook) + "\n")
     for name, picture in figures(notebook).items():
-        write_whole(COURSE / "img" / f"{name}.png", picture)
+        write_whole(COURSE / "img" / name, picture)
     return seconds
 
 
