@@ -22,122 +22,6 @@ from checks.common import numbers as numbers
 
 
 @instant_check
-def vae_class(answer: type[nn.Module]) -> None:
-    """Check the class `answer(input_dim, hidden_dim, latent_dim)` with encode, reparameterize, decode and forward."""
-    model = answer(10, 8, 3)
-    for batch in (6, 1):
-        _shapes(model, torch.rand(batch, 10))
-    _sampling(model)
-    _forward(answer(10, 8, 3), torch.rand(6, 10))
-    correct("VAE: shapes, two halves, one fresh epsilon for each number, sigma = exp(logvar / 2), gradients to both.")
-
-
-def _shapes(model: nn.Module, x: Tensor) -> None:
-    encoded = model.encode(x)
-    require(
-        isinstance(encoded, tuple | list) and len(encoded) == 2,
-        "pair",
-        "encode must return two tensors, mu and logvar: cut the encoder's output in two with .chunk(2, dim=-1)",
-    )
-    mu, logvar = encoded
-    for name, value in {"mu": mu, "logvar": logvar}.items():
-        require(
-            value.shape == (len(x), 3),
-            "chunk",
-            f"{name} has shape {tuple(value.shape)}; expected {(len(x), 3)}: chunk along dim=-1",
-        )
-    require(
-        torch.equal(torch.cat([mu, logvar], dim=1), model.encoder(x)),
-        "halves",
-        "mu and logvar must be the first and the second half of the encoder's output, as they are: no exp, no softplus",
-    )
-    z = model.reparameterize(mu, logvar)
-    require(z.shape == mu.shape, "shape", f"reparameterize gives shape {tuple(z.shape)}; expected {tuple(mu.shape)}")
-    logits = model.decode(z)
-    require(logits.shape == x.shape, "shape", f"decode gives shape {tuple(logits.shape)}; expected {tuple(x.shape)}")
-    require(
-        torch.equal(logits, model.decoder(z)),
-        "sigmoid",
-        "decode must return the decoder's output as it is: logits, without a sigmoid (the loss applies it)",
-    )
-
-
-def _sampling(model: nn.Module) -> None:
-    logvars = torch.tensor([-3.0, 0.5, 2 * math.log(3.0)])
-    mu, logvar = torch.full((20_000, 3), 5.0), logvars.expand(20_000, 3).contiguous()
-    sigma = (0.5 * logvars).exp()
-    with untouched(mu, logvar):
-        z = model.reparameterize(mu, logvar)
-    require(not torch.equal(z, mu), "no-noise", "reparameterize returns mu itself; add sigma * eps")
-    noise = (z - mu) / sigma
-    require(noise.var(0).min() > 1e-3, "one-eps-for-batch", "one eps serves the whole batch; every image needs its own")
-    correlations = torch.corrcoef(torch.cat([noise[:10_000], noise[10_000:], noise[:10_000].flip(0)], 1).T)
-    require(
-        (correlations - torch.eye(9)).abs().max() < 0.1,
-        "dependent",
-        "the noise of different numbers is correlated; draw an independent eps for each: torch.randn_like(mu)",
-    )
-    slip = "the samples spread by exp(logvar), which is the variance; sigma is exp(0.5 * logvar)"
-    require(not torch.allclose(z.std(0), sigma**2, rtol=0.05), "sigma-is-exp", slip)
-    require(
-        not torch.allclose(z.std(0), logvars.abs(), rtol=0.05),
-        "sigma-is-logvar",
-        "the samples spread by logvar itself; sigma is exp(0.5 * logvar)",
-    )
-    require(
-        ((z.mean(0) - 5).abs() < 0.1 * sigma).all(),
-        "mean",
-        f"samples for mu = 5 have means {z.mean(0).tolist()}: eps has mean 0 (randn, not rand), mu is added once",
-    )
-    require(
-        torch.allclose(z.std(0), sigma, rtol=0.05),
-        "sigma",
-        f"for sigma = {sigma.tolist()} the samples spread by {z.std(0).tolist()}: sigma is exp(0.5 * logvar)",
-    )
-    model.eval()
-    again = [model.reparameterize(mu, logvar) for _ in range(2)]
-    require(not torch.equal(*again), "eval", "in eval mode no fresh eps is drawn; a VAE samples after training too")
-    model.train()
-
-
-def _forward(model: nn.Module, x: Tensor) -> None:
-    output = model(x)
-    require(isinstance(output, tuple | list) and len(output) == 3, "triple", "forward must return logits, mu, logvar")
-    logits, mu, logvar = output
-    require(
-        logits.shape == (6, 10) and mu.shape == logvar.shape == (6, 3),
-        "shape",
-        f"forward returns shapes {[tuple(t.shape) for t in output]}; expected logits (6, 10), mu (6, 3), logvar (6, 3)",
-    )
-    require(
-        all(torch.allclose(a, b) for a, b in zip((mu, logvar), model.encode(x), strict=True)),
-        "order",
-        "forward must return mu and logvar of encode(x), in this order",
-    )
-    require(not torch.equal(model(x)[0], logits), "mean-decoded", "two calls gave the same logits: decode a sample")
-    mu, logvar = (torch.randn(6, 3, requires_grad=True) for _ in range(2))
-    z = model.reparameterize(mu, logvar)
-    eps = ((z - mu) / (0.5 * logvar).exp()).detach()
-    by_mu, by_logvar = (
-        torch.autograd.grad(z.sum(), p, retain_graph=True, allow_unused=True)[0] if z.requires_grad else None
-        for p in (mu, logvar)
-    )
-    require(
-        by_mu is not None and torch.allclose(by_mu, torch.ones_like(mu)),
-        "mu-gradient",
-        "no gradient reaches mu: sample by mu + sigma * eps, without .detach(), .data or torch.normal",
-    )
-    require(
-        by_logvar is not None and torch.allclose(by_logvar, 0.5 * (0.5 * logvar).exp() * eps, atol=1e-5),
-        "logvar-gradient",
-        "the gradient of z with respect to logvar is not sigma * eps / 2: is sigma detached, or not used?",
-    )
-    logits.square().sum().backward()
-    reached = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters()]
-    require(all(reached), "no-gradient", "no gradient of the logits reaches some of the weights: leave out .detach()")
-
-
-@instant_check
 def vae_loss(answer: Callable[[Tensor, Tensor, Tensor, Tensor], dict[str, Tensor]]) -> None:
     """Check `answer(logits, x, mu, logvar)`: {"loss", "recon", "kl"}, scalars in nats per image."""
     random = generator()
@@ -236,46 +120,6 @@ def _check_recon(recon: Tensor, logits: Tensor, x: Tensor) -> None:
         slips,
         f"recon is {recon:.4f} nats per image where -log p(x|z) is {expected:.4f}: compare with (4.3)",
     )
-
-
-@instant_check
-def manifold_codes(answer: Callable[[int], Tensor]) -> None:
-    """Check `answer(n)`: codes (n * n, 2), equally spaced in probability under N(0, I), top row first."""
-    for n in (4, 7):
-        codes = answer(n)
-        require_tensor(codes, (n * n, 2), f"one code for each of {n} by {n} tiles", getattr(codes, "dtype", None))
-        codes = codes.double()
-        require(
-            codes.isfinite().all(), "infinite", "a code is infinite: use midpoints (0.5/n, 1.5/n, ...), not 0 and 1"
-        )
-        u = Normal(0.0, 1.0).cdf(codes).view(n, n, 2)
-        midpoints = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-        across, down = u[0, :, 0], u[:, 0, 1]
-        require(
-            not torch.allclose(across, across[:1].expand(n)),
-            "exchanged",
-            "z1 and z2 are exchanged: z1 must grow within a row, and the rows differ in z2",
-        )
-        steps = codes.view(n, n, 2).diff(dim=1)[0, :, 0]
-        require(
-            not torch.allclose(steps, steps[:1].expand_as(steps), atol=1e-4),
-            "linear",
-            "the codes are equally spaced in z; asked are equal steps in probability: torch.special.ndtri(u)",
-        )
-        require(
-            torch.allclose(across, midpoints, atol=1e-4), "across", "within a row, Phi(z1) grows: 0.5/n, 1.5/n, ..."
-        )
-        require(
-            not torch.allclose(down, midpoints, atol=1e-4),
-            "upside-down",
-            "the picture is upside down: the first row has the largest z2",
-        )
-        require(torch.allclose(down, midpoints.flip(0), atol=1e-4), "down", "down the rows, Phi(z2) falls to 0.5/n")
-        right = torch.stack([across.expand(n, n), down[:, None].expand(n, n)], dim=-1)
-        require(
-            torch.allclose(u, right, atol=1e-4), "grid", "not a grid: every row must have the same z1 values and one z2"
-        )
-    correct("manifold_codes: equal steps in probability, z1 to the right, z2 upwards.")
 
 
 @instant_check
@@ -424,3 +268,159 @@ def importance_weighted(answer: Callable[[nn.Module, Tensor, int], Tensor]) -> N
     far = answer(_Plane((-0.5, 1.0), scale=1e5), x.repeat(25, 1), 2)
     require(torch.isfinite(far).all(), "underflow", "very small probabilities underflow: stay with logarithms")
     correct("importance_weighted: right weights, log of their mean, ELBO for k = 1, stable.")
+
+
+class _Watched(nn.Module):
+    """A float64 model of images (batch, 6), two latent dimensions, without noise; notes what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(6, n, dtype=torch.float64) for n in (6, 2, 2))
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        self.seen.append(x.detach().clone())
+        return tuple(layer(x) for layer in self.layers)
+
+    def terms(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """recon of `target` and kl, nats per image, by torch.distributions."""
+        logits, mu, logvar = (layer(x) for layer in self.layers)
+        q, prior = Normal(mu, (0.5 * logvar).exp()), Normal(torch.zeros_like(mu), 1.0)
+        bernoulli = Bernoulli(logits=logits, validate_args=False)
+        return -bernoulli.log_prob(target).sum() / len(x), kl_divergence(q, prior).sum() / len(x)
+
+
+@instant_check
+def train_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor], dict[str, Tensor]]) -> None:
+    """Check `answer(model, optimizer, x)`: one step on grey images x (batch, 784); the loss's terms, detached."""
+    model, eta = _Watched(), 0.05
+    x = 0.1 + 0.8 * torch.rand(9, 6, generator=generator(), dtype=torch.float64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=eta)
+    start = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+    for p in model.parameters():
+        p.grad = torch.full_like(p, 100.0)  # left over from an earlier step
+    with untouched(x):
+        terms = answer(model, optimizer, x)
+    moved = (nn.utils.parameters_to_vector(model.parameters()).detach() - start) / -eta
+    require(model.seen, "not-run", "the model was never called: logits, mu, logvar = model(x)")
+    binary = model.seen[-1]
+    require(
+        ((binary == 0) | (binary == 1)).all(), "grey", "the model was given grey pixels: x = binarize(x) comes first"
+    )
+    nn.utils.vector_to_parameters(start, model.parameters())
+
+    def slope(loss: Tensor) -> Tensor:
+        gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+        pairs = zip(gradients, model.parameters(), strict=True)
+        return torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for g, p in pairs])
+
+    recon, kl = model.terms(binary, binary)
+    gradient, kl_only = slope(sum(model.terms(binary, binary))), slope(model.terms(binary, binary)[1])
+    slips = {
+        ("no-step", "the weights did not move: call optimizer.step()"): 0 * gradient,
+        ("no-backward", "the step followed an old gradient: call backward() on the loss first"): 0 * gradient + 100,
+        ("no-zero-grad", "old gradients were added to the new ones: call optimizer.zero_grad()"): gradient + 100,
+        ("uphill", "the step goes uphill: the sign of the loss is wrong"): -gradient,
+        ("kl-missing", 'backward() was called on recon; call it on terms["loss"]'): gradient - kl_only,
+        ("recon-missing", 'backward() was called on kl; call it on terms["loss"]'): kl_only,
+        ("grey-target", "vae_loss was given the grey images; give it the binary ones"): slope(
+            sum(model.terms(binary, x))
+        ),
+        ("batch-sum", "the loss is a sum over the batch; its unit is nats per image"): 9 * gradient,
+        ("two-steps", "the step is twice as long as it should be: is step() or backward() called twice?"): 2 * gradient,
+    }
+    recognise(moved, gradient, slips, "the weights moved, but not by one step down the gradient of the loss")
+    _check_terms(terms, recon, kl)
+    require(
+        not any(value.requires_grad for value in terms.values()),
+        "not-detached",
+        "detach the terms that you return: otherwise each keeps its whole graph alive",
+    )
+    model.seen.clear()
+    for _ in range(300):
+        answer(model, optimizer, x)
+    drawn = torch.stack(model.seen)
+    require(
+        not (drawn == drawn[0]).all(),
+        "not-fresh",
+        "every step sees the same binary images: draw them anew in each step",
+    )
+    require(
+        (drawn.mean(0) - x).abs().max() < 0.12,
+        "not-the-image",
+        "a pixel must be ink with its own value as the probability: binarize(x)",
+    )
+    correct("train_step: fresh binary images, the right loss, one step downhill.")
+
+
+def _check_terms(terms: dict[str, Tensor], recon: Tensor, kl: Tensor) -> None:
+    """Require a dictionary with recon, kl and their sum."""
+    require(
+        isinstance(terms, dict) and {"loss", "recon", "kl"} <= set(terms),
+        "dictionary",
+        'return a dictionary with "loss", "recon" and "kl", as vae_loss does',
+    )
+    for name, right in {"recon": recon, "kl": kl, "loss": recon + kl}.items():
+        value = terms[name].detach() if isinstance(terms[name], Tensor) else terms[name]
+        require_tensor(value, (), f"{name}, one number in nats per image")
+        require(close(value, right.detach()), name, f"{name} is {value:.4f}; expected {right:.4f} nats per image")
+
+
+class _Coder(nn.Module):
+    """Given mu and logvar (3,), and a decoder to 5 pixels; notes the codes that it decodes."""
+
+    def __init__(self, mu: Tensor, logvar: Tensor) -> None:
+        super().__init__()
+        self.mu, self.logvar, self.seen = mu, logvar, []
+        self.weight = torch.linspace(-1, 1, 15, dtype=torch.float64).view(3, 5)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.mu.expand(len(x), 3), self.logvar.expand(len(x), 3)
+
+    def decode(self, z: Tensor) -> Tensor:
+        self.seen.append(z.detach())
+        return z @ self.weight
+
+
+@instant_check
+def scaled_widths(answer: Callable[[nn.Module, Tensor, float], dict[str, Tensor]]) -> None:
+    """Check `answer(model, x, scale)`: the terms of the loss when every sigma of q is multiplied by scale."""
+    mu, logvar = torch.tensor([[0.5, -1.0, 2.0], [-1.5, 0.8, 0.3]], dtype=torch.float64)
+    x = torch.randint(0, 2, (40_000, 5), generator=generator()).double()
+    for scale in (1.0, 0.5, 1.7):
+        model, sigma = _Coder(mu, logvar), (0.5 * logvar).exp()
+        with untouched(mu, logvar, x):
+            terms = answer(model, x, scale)
+        require(model.seen, "not-decoded", "decode a sample: model.decode(reparameterize(mu, logvar))")
+        z = model.seen[-1]
+        require_tensor(z, (len(x), 3), "one code per image")
+        require(not (z == z[0]).all(), "no-sample", "the codes are not samples: use reparameterize(mu, logvar)")
+        width = {
+            ("sample-not-scaled", "the sample has q's old widths: scale them before you call reparameterize"): sigma,
+            ("variance-scaled", "the sample's variance is multiplied by scale; the width sigma must be"): sigma
+            * math.sqrt(scale),
+            ("scaled-twice", "the sample's widths are multiplied by scale squared"): sigma * scale**2,
+            ("logvar-scaled", "logvar is multiplied by scale; sigma must be"): (0.5 * scale * logvar).exp(),
+        }
+        found = z.std(0)
+        if not torch.allclose(found, scale * sigma, rtol=0.03):
+            for (code, message), wrong in width.items():
+                require(not torch.allclose(found, wrong, rtol=0.03), code, message)
+        require(
+            torch.allclose(found, scale * sigma, rtol=0.03), "width", "the sample's widths are not scale times sigma"
+        )
+        require(torch.allclose(z.mean(0), mu, atol=0.05), "mean", "the mean of q must stay where it is")
+
+        def kl_of(q: Normal) -> Tensor:
+            return kl_divergence(q, Normal(torch.zeros(3).double(), 1.0)).sum()
+
+        kl = kl_of(Normal(mu, scale * sigma))
+        require(isinstance(terms, dict) and "kl" in terms, "dictionary", "return what vae_loss returns")
+        require(
+            scale == 1 or not close(terms["kl"].detach(), kl_of(Normal(mu, sigma))),
+            "kl-not-scaled",
+            "the KL is that of the old widths: give vae_loss the scaled logvar",
+        )
+        recon = -Bernoulli(logits=z @ model.weight).log_prob(x).sum() / len(x)
+        _check_terms(terms, recon, kl)
+    correct("scaled_widths: sample and KL both have the new widths.")

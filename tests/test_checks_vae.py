@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn import functional as F
 
@@ -16,81 +15,10 @@ NOTEBOOK = definitions("04_vae")
 
 
 def test_notebook_answers_pass():
-    check.vae_class(NOTEBOOK.VAE)
     check.vae_loss(NOTEBOOK.vae_loss)
-    check.manifold_codes(NOTEBOOK.manifold_codes)
-    check.gaussian_recon(NOTEBOOK.gaussian_recon)
+    check.train_step(NOTEBOOK.train_step)
+    check.scaled_widths(NOTEBOOK.scaled_widths)
     check.importance_weighted(NOTEBOOK.importance_weighted)
-
-
-def variant(**methods):
-    """The notebook's class with some methods replaced."""
-    return type("Variant", (NOTEBOOK.VAE,), methods)
-
-
-def sample(noise):
-    """`reparameterize` with other noise or another sigma: noise(mu, logvar) is added to mu."""
-    return lambda self, mu, logvar: mu + noise(mu, logvar)
-
-
-def only_in_training(self, mu, logvar):
-    return mu + (0.5 * logvar).exp() * torch.randn_like(mu) * self.training
-
-
-def mirrored(self, mu, logvar):
-    """The second half of the batch gets the noise of the first, with the other sign."""
-    half = torch.randn_like(mu[: (len(mu) + 1) // 2])
-    return mu + (0.5 * logvar).exp() * torch.cat([half, -half])[: len(mu)]
-
-
-def decode_the_mean(self, x):
-    mu, logvar = self.encode(x)
-    return self.decode(mu), mu, logvar
-
-
-WRONG_CLASSES = {
-    "sigma-is-exp": variant(reparameterize=sample(lambda mu, logvar: logvar.exp() * torch.randn_like(mu))),
-    "sigma-is-logvar": variant(reparameterize=sample(lambda mu, logvar: logvar * torch.randn_like(mu))),
-    "one-eps-for-batch": variant(
-        reparameterize=sample(lambda mu, logvar: (0.5 * logvar).exp() * torch.randn_like(mu[:1]))
-    ),
-    "dependent": variant(reparameterize=sample(lambda mu, logvar: (0.5 * logvar).exp() * torch.randn_like(mu[:, :1]))),
-    "mean": variant(reparameterize=sample(lambda mu, logvar: (0.5 * logvar).exp() * torch.rand_like(mu))),
-    "no-noise": variant(reparameterize=lambda self, mu, logvar: mu),
-    "dependent/2": variant(reparameterize=mirrored),
-    "logvar-gradient/2": variant(
-        reparameterize=sample(lambda mu, logvar: (0.25 * (logvar + logvar.detach())).exp() * torch.randn_like(mu))
-    ),
-    "eval": variant(reparameterize=only_in_training),
-    "mu-gradient": variant(reparameterize=lambda self, mu, logvar: Normal(mu, (0.5 * logvar).exp()).sample()),
-    "logvar-gradient": variant(
-        reparameterize=sample(lambda mu, logvar: (0.5 * logvar).exp().detach() * torch.randn_like(mu))
-    ),
-    "sigmoid": variant(decode=lambda self, z: self.decoder(z).sigmoid()),
-    "pair": variant(encode=lambda self, x: self.encoder(x)),
-    "chunk": variant(encode=lambda self, x: self.encoder(x).chunk(2, dim=0)),
-    "halves": variant(encode=lambda self, x: self.encoder(x).chunk(2, dim=1)[::-1]),
-    "mean-decoded": variant(forward=decode_the_mean),
-    "triple": variant(forward=lambda self, x: self.decode(self.encode(x)[0])),
-}
-
-
-@pytest.mark.parametrize("code", WRONG_CLASSES)
-def test_wrong_class(code):
-    with pytest.raises(CheckFailed) as caught:
-        check.vae_class(WRONG_CLASSES[code])
-    assert caught.value.code == code.partition("/")[0]
-
-
-@pytest.mark.parametrize(
-    "reparameterize",
-    [
-        lambda self, mu, logvar: Normal(mu, torch.exp(logvar / 2)).rsample(),
-        lambda self, mu, logvar: mu + logvar.exp().sqrt() * torch.randn(mu.shape, dtype=mu.dtype),
-    ],
-)
-def test_right_class(reparameterize):
-    check.vae_class(variant(reparameterize=reparameterize))
 
 
 def loss(recon=None, kl=None, total=lambda recon, kl: recon + kl):
@@ -171,74 +99,6 @@ def test_right_loss(answer):
     check.vae_loss(answer)
 
 
-def grid(z1, z2):
-    return torch.stack([a.flatten() for a in torch.meshgrid(z1, z2, indexing="xy")], dim=1)
-
-
-def normal_quantiles(n):
-    return Normal(0.0, 1.0).icdf((torch.arange(n) + 0.5) / n)
-
-
-WRONG_GRIDS = {
-    "infinite": lambda n: grid(Normal(0.0, 1.0).icdf(torch.linspace(0, 1, n)), normal_quantiles(n)),
-    "linear": lambda n: grid(torch.linspace(-0.96742, 0.96742, n), torch.linspace(0.96742, -0.96742, n)),
-    "upside-down": lambda n: grid(normal_quantiles(n), normal_quantiles(n)),
-    "exchanged": lambda n: grid(normal_quantiles(n), normal_quantiles(n).flip(0)).flip(1),
-    "shape": lambda n: grid(normal_quantiles(n), normal_quantiles(n)).view(n, n, 2),
-    "across": lambda n: grid(normal_quantiles(n).flip(0), normal_quantiles(n).flip(0)),
-}
-
-
-@pytest.mark.parametrize("code", WRONG_GRIDS)
-def test_wrong_grid(code):
-    with pytest.raises(CheckFailed) as caught:
-        check.manifold_codes(WRONG_GRIDS[code])
-    assert caught.value.code == code.partition("/")[0]
-
-
-def test_right_grid():
-    check.manifold_codes(lambda n: grid(normal_quantiles(n), normal_quantiles(n).flip(0)))
-
-
-def recon(half=0.5, constant=lambda d, v: d * math.log(2 * math.pi * v), divide=lambda v: v, sign=1.0):
-    """An answer to `gaussian_recon` with one part replaced."""
-
-    def answer(x_hat, x, variance):
-        error = (x - x_hat).square().sum(1).mean()
-        return sign * (half * error / divide(variance) + 0.5 * constant(x.shape[1], variance))
-
-    return answer
-
-
-WRONG_RECONS = {
-    "wrong-gradient": lambda x_hat, x, v: recon()((x_hat + x_hat.detach()) / 2, x, v),
-    "half": recon(half=1.0),
-    "no-constant": recon(constant=lambda d, v: 0.0),
-    "constant-once": recon(constant=lambda d, v: math.log(2 * math.pi * v)),
-    "no-2-pi": recon(constant=lambda d, v: d * math.log(v)),
-    "sigma": recon(divide=math.sqrt),
-    "variance-squared": recon(divide=lambda v: v**2),
-    "sign": recon(sign=-1.0),
-    "variance-squared/2": lambda x_hat, x, v: recon()(x_hat, x, v) / x.shape[1],
-    "batch-sum": lambda x_hat, x, v: recon()(x_hat, x, v) * len(x),
-    "shape": lambda x_hat, x, v: (x - x_hat).square().sum(1),
-}
-
-
-@pytest.mark.parametrize("code", WRONG_RECONS)
-def test_wrong_gaussian_recon(code):
-    with pytest.raises(CheckFailed) as caught:
-        check.gaussian_recon(WRONG_RECONS[code])
-    assert caught.value.code == code.partition("/")[0]
-
-
-@pytest.mark.parametrize(
-    "answer", [recon(), lambda x_hat, x, v: -Normal(x_hat, math.sqrt(v)).log_prob(x).sum(1).mean()]
-)
-def test_right_gaussian_recon(answer):
-    check.gaussian_recon(answer)
-
-
 def weights(model, x, k, sigma=lambda logvar: (0.5 * logvar).exp(), prior=1.0, proposal=1.0):
     """Logarithms of the importance weights (k, batch), with one part replaced."""
     mu, logvar = model.encode(x)
@@ -289,5 +149,124 @@ def test_right_estimate(answer):
     check.importance_weighted(answer)
 
 
-def test_a_module_is_needed():
-    assert issubclass(NOTEBOOK.VAE, nn.Module)
+def step(drawn=torch.bernoulli, target=None, part="loss", sign=1.0, zero=True, steps=1, keep=False, backward=True):
+    """An answer to `train_step` with one part replaced."""
+
+    def answer(model, optimizer, x):
+        binary = drawn(x)
+        logits, mu, logvar = model(binary)
+        terms = loss()(logits, x if target == "grey" else binary, mu, logvar)
+        if zero:
+            optimizer.zero_grad()
+        if backward:
+            (sign * terms[part]).backward()
+        for _ in range(steps):
+            optimizer.step()
+        return terms if keep else {name: value.detach() for name, value in terms.items()}
+
+    return answer
+
+
+def sum_over_batch(model, optimizer, x):
+    x = torch.bernoulli(x)
+    terms = loss()(*(lambda logits, mu, logvar: (logits, x, mu, logvar))(*model(x)))
+    optimizer.zero_grad()
+    (len(x) * terms["loss"]).backward()
+    optimizer.step()
+    return {name: value.detach() for name, value in terms.items()}
+
+
+def always_the_same(x):
+    return (torch.rand(x.shape, generator=torch.Generator().manual_seed(3), dtype=x.dtype) < x).to(x.dtype)
+
+
+WRONG_STEPS = {
+    "grey": step(drawn=lambda x: x),
+    "grey-target": step(target="grey"),
+    "kl-missing": step(part="recon"),
+    "recon-missing": step(part="kl"),
+    "uphill": step(sign=-1.0),
+    "no-zero-grad": step(zero=False),
+    "no-step": step(steps=0),
+    "two-steps": step(steps=2),
+    "no-backward": step(zero=False, backward=False),
+    "not-detached": step(keep=True),
+    "batch-sum": sum_over_batch,
+    "not-fresh": step(drawn=lambda x: (x > 0.5).to(x.dtype)),
+    "not-fresh/2": step(drawn=always_the_same),
+    "not-the-image": step(drawn=lambda x: torch.bernoulli(torch.full_like(x, 0.5))),
+    "in-place": step(drawn=lambda x: x.copy_(torch.bernoulli(x))),
+    "dictionary": lambda model, optimizer, x: step()(model, optimizer, x)["loss"],
+    "not-run": lambda model, optimizer, x: {},
+}
+
+
+@pytest.mark.parametrize("code", WRONG_STEPS)
+def test_wrong_step(code):
+    with pytest.raises(CheckFailed) as caught:
+        check.train_step(WRONG_STEPS[code])
+    assert caught.value.code == code.partition("/")[0]
+
+
+def other_order(model, optimizer, x):
+    optimizer.zero_grad(set_to_none=False)
+    x = (torch.rand_like(x) < x).to(x.dtype)
+    logits, mu, logvar = model(x)
+    terms = loss(kl=by_distributions)(logits, x, mu, logvar)
+    terms["loss"].backward()
+    optimizer.step()
+    return {name: terms[name].detach() for name in ("kl", "loss", "recon")}
+
+
+@pytest.mark.parametrize("answer", [step(), other_order])
+def test_right_step(answer):
+    check.train_step(answer)
+
+
+def scaled(sample=lambda logvar, scale: logvar + 2 * math.log(scale), charged=None, noise=torch.randn_like):
+    """An answer to `scaled_widths` with one part replaced: the logvar of the sample, or that of the KL."""
+
+    def answer(model, x, scale):
+        mu, logvar = model.encode(x)
+        wide = sample(logvar, scale)
+        logits = model.decode(mu + (0.5 * wide).exp() * noise(mu))
+        return loss()(logits, x, mu, (charged or sample)(logvar, scale))
+
+    return answer
+
+
+def unscaled(logvar, scale):
+    return logvar
+
+
+WRONG_WIDTHS = {
+    "sample-not-scaled": scaled(sample=unscaled, charged=lambda logvar, scale: logvar + 2 * math.log(scale)),
+    "kl-not-scaled": scaled(charged=unscaled),
+    "variance-scaled": scaled(sample=lambda logvar, scale: logvar + math.log(scale)),
+    "scaled-twice": scaled(sample=lambda logvar, scale: logvar + 4 * math.log(scale)),
+    "logvar-scaled": scaled(sample=lambda logvar, scale: scale * logvar),
+    "kl": scaled(charged=lambda logvar, scale: logvar + math.log(scale)),
+    "no-sample": scaled(noise=torch.zeros_like),
+    "mean": scaled(noise=lambda mu: 1 + torch.randn_like(mu)),
+    "width": scaled(sample=lambda logvar, scale: logvar + 2 * (scale - 1)),
+    "not-decoded": lambda model, x, scale: {},
+    "dictionary": lambda model, x, scale: scaled()(model, x, scale)["loss"],
+}
+
+
+@pytest.mark.parametrize("code", WRONG_WIDTHS)
+def test_wrong_widths(code):
+    with pytest.raises(CheckFailed) as caught:
+        check.scaled_widths(WRONG_WIDTHS[code])
+    assert caught.value.code == code.partition("/")[0]
+
+
+def by_sigma(model, x, scale):
+    mu, logvar = model.encode(x)
+    sigma = scale * logvar.exp().sqrt()
+    return loss()(model.decode(Normal(mu, sigma).rsample()), x, mu, 2 * sigma.log())
+
+
+@pytest.mark.parametrize("answer", [scaled(), by_sigma])
+def test_right_widths(answer):
+    check.scaled_widths(answer)

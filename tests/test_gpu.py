@@ -72,7 +72,7 @@ def test_what_a_gpu_takes_is_taken(run):
 
 def test_a_forgotten_move_is_noticed(run):
     cells = course.sources("04_vae")
-    end = next(i for i, cell in enumerate(cells) if "model = VAE(784, 400, 20).to(device)" in cell)
+    end = next(i for i, cell in enumerate(cells) if "model = VAE(784, 512, 256, 10).to(device)" in cell)
     cells[end] = cells[end].replace(".to(device)", "")
     with pytest.raises(CellExecutionError, match="same device"):
         run(*cells[: end + 1])

@@ -21,7 +21,7 @@ each_notebook = pytest.mark.parametrize("name", NAMES)
 each_chapter = pytest.mark.parametrize("name", course.CHAPTERS)
 each_text = pytest.mark.parametrize("name", [*NAMES, "README"])
 
-FIRST_EDITION = {"01_autoencoder", "02_probability_and_elbo", "03_reparameterization", "04_vae"}  # still long
+FIRST_EDITION = {"01_autoencoder", "02_probability_and_elbo", "03_reparameterization"}  # still long
 each_finishable = pytest.mark.parametrize("name", [name for name in course.CHAPTERS if name not in FIRST_EDITION])
 
 MARKER = "# NBVAL_CHECK_OUTPUT"
@@ -234,7 +234,7 @@ def test_the_page_is_the_vae_of_notebook_04():
     torch.manual_seed(1)
     logits, mu, logvar = model(x)
     torch.manual_seed(1)
-    z = chapter.VAE.reparameterize(None, *model.encoder(x).chunk(2, dim=-1))
+    z = chapter.reparameterize(*model.encoder(x).chunk(2, dim=-1))
     torch.testing.assert_close(logits, model.decoder(z))
     torch.manual_seed(1)
     torch.testing.assert_close(page.negative_elbo(model, x), chapter.vae_loss(logits, x, mu, logvar)["loss"])
