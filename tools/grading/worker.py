@@ -24,7 +24,7 @@ from jupyter_client import KernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from nbformat import NotebookNode
 
-from tools.grading.collect import read
+from tools.grading.reading import read
 from tools.grading.result import Grade, Result
 from tools.notebook import CHAPTERS, COURSE, HIDDEN, Exercise, dependencies, exercises, write_whole
 
