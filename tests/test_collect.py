@@ -211,6 +211,7 @@ SEVERAL = {
     "capital letters": ["Ada/a.ipynb", "ADA/a.ipynb"],
     "very long names": ["A" * 200 + "a.ipynb", "A" * 200 + "b.ipynb"],
     "endings that are none": ["ada.lovelace/a.ipynb", "ada.turing/a.ipynb"],
+    "homework of one name and year": ["HW_3_2026_ada.ipynb", "HW_3_2026_bob.ipynb"],
     "homework of one name": ["hw_101_ada.ipynb", "hw_101_bob.ipynb"],
 }
 
@@ -338,6 +339,12 @@ def test_another_file_is_refused_with_what_was_expected_and_named_beside_a_noteb
     assert one.flags == ((f"also handed in, not graded: vae{ending}",) if ending else ())
 
 
+def test_what_else_lies_in_moodle_s_folder_is_named(tmp_path):
+    folder = "Ada_12_assignsubmission_file_/"
+    (one,) = hand_in(tmp_path, {folder + "a.ipynb": NOTEBOOK, folder + "vae.py": b"", folder + "plot.png": b""})
+    assert one.flags == ("also handed in, not graded: vae.py",)
+
+
 @pytest.mark.parametrize("ending", [".ipynb.txt", ".ipynb.json", ".json", ".txt", ".IPYNB.txt", ".ipynb.download"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_notebook_is_known_under_another_ending(tmp_path, ending, encoding):
@@ -350,7 +357,14 @@ def test_a_notebook_is_known_under_another_ending(tmp_path, ending, encoding):
 @pytest.mark.parametrize("packed", [False, True])
 def test_what_computers_add_is_left_out(tmp_path, packed):
     work = ["Ada/a.ipynb", "Ada/.b.ipynb", "Ada/c-checkpoint.ipynb"]
-    junk = [".ipynb_checkpoints/a-checkpoint.ipynb", "__MACOSX/._a.ipynb", "._a.ipynb", ".DS_Store", "Thumbs.db"]
+    junk = [
+        ".git/config",
+        ".ipynb_checkpoints/a-checkpoint.ipynb",
+        "__MACOSX/._a.ipynb",
+        "._a.ipynb",
+        ".DS_Store",
+        "Thumbs.db",
+    ]
     files = dict.fromkeys(work + [f"Ada/{name}" for name in junk] + [".DS_Store", "__MACOSX/._Ada"], NOTEBOOK)
     found = hand_in(tmp_path, ({"Ada.zip": zipped(files)} if packed else files) | {"Bob.ipynb": NOTEBOOK})
     assert students(found) == ["Ada", "Bob"]
@@ -362,6 +376,13 @@ def test_what_computers_add_is_left_out(tmp_path, packed):
 def test_who_handed_in_nothing_is_not_forgotten(tmp_path, name):
     found = hand_in(tmp_path, {name: zipped({}), "Bob.ipynb": NOTEBOOK})
     assert [(one.student, one.problem) for one in found] == [("Ada", NO_NOTEBOOK + "nothing"), ("Bob", "")]
+
+
+def test_an_empty_folder_in_a_class_s_zip_is_a_student(tmp_path):
+    found = hand_in(
+        tmp_path, {"class.zip": zipped({"c/": b"", "c/Ada/": b"", "c/Bob/a.ipynb": NOTEBOOK, "c/Eve/a.ipynb": OTHER})}
+    )
+    assert [(one.student, one.problem) for one in found] == [("Ada", NO_NOTEBOOK + "nothing"), ("Bob", ""), ("Eve", "")]
 
 
 def test_an_empty_folder_beside_a_notebook_is_no_news(tmp_path):
@@ -440,6 +461,22 @@ def test_paths_in_a_zip_lead_nowhere_else(tmp_path, name):
     assert [(one.student, one.content()) for one in found] == [("Ada", NOTEBOOK), ("Bob", OTHER)]
     assert ".." not in found[0].name
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_names_in_a_zip_from_macos_are_read(tmp_path):
+    data = zipped({"Jos__/a.ipynb": NOTEBOOK, "Zo__/a.ipynb": NOTEBOOK})
+    data = data.replace(b"Jos__", "José".encode()).replace(b"Zo__", "Zoë".encode())
+    assert students(hand_in(tmp_path, {"class.zip": data})) == ["José", "Zoë"]
+
+
+@pytest.mark.parametrize("depth", [100, 5000])
+def test_very_deep_folders_are_no_end_of_the_run(tmp_path, depth):
+    deep = "x/" * depth + "a.ipynb"
+    found = hand_in(tmp_path, {"Ada.zip": zipped({deep: NOTEBOOK}), "Bob.ipynb": NOTEBOOK})
+    assert [(one.student, one.content()) for one in found] == [("Ada", NOTEBOOK), ("Bob", NOTEBOOK)]
+    if depth == 100:
+        found = hand_in(tmp_path, {"Eve/" + deep: NOTEBOOK})
+        assert [one.problem for one in found] == ["", "", "x: folders are nested more than 30 deep"]
 
 
 def test_two_files_of_one_name_in_a_zip_are_both_read(tmp_path):

@@ -94,7 +94,8 @@ def whose(found: list[File], depth: int = 0) -> Iterator[tuple[Origin, File]]:
 def _by_name(found: list[File], depth: int) -> dict[str, list[File]]:
     groups: dict[str, list[File]] = {}
     for file in found:
-        groups.setdefault(unicodedata.normalize("NFC", file.parts[depth]), []).append(file)
+        if file.parts[depth]:
+            groups.setdefault(unicodedata.normalize("NFC", file.parts[depth]), []).append(file)
     return groups
 
 
@@ -111,29 +112,34 @@ def _holds_people(found: list[File], depth: int, alone: bool) -> bool:
     return alone and sum(not name.startswith(chapters) for name in work) > 1
 
 
-def identify(name: str, is_folder: bool = False, beside: Collection[str] = ()) -> Origin:
-    """What the name of a file, or of a folder or zip, says, beside other names. Free names are the student's own."""
-    name = unicodedata.normalize("NFC", name)
-    for pattern_name, pattern in PLATFORMS.items():
-        if not (match := re.fullmatch(pattern, name, re.IGNORECASE)):
-            continue
-        platform, _, variant = pattern_name.partition(", ")
-        known = {key: value or "" for key, value in match.groupdict().items()}
-        late = f"{known['student']}_LATE_{known.get('number')}_".casefold()
-        if platform == "ILIAS" and not is_folder:
-            continue
-        if variant == "short" and not any(other.casefold().startswith(late) for other in beside):
-            continue
-        person = (platform, known["student"].casefold(), known.get("number", ""))
-        return Origin(person, platform=platform, **known)
-    stem = name if is_folder and not name.lower().endswith(".zip") else ENDING.sub("", name)
+def identify(name: str, is_folder: bool, beside: Collection[str]) -> Origin:
+    """What the name of a file, or of a folder or zip, says, beside others. Free names are the student's own."""
+    for platform, pattern in PLATFORMS.items():
+        match = re.fullmatch(pattern, name, re.IGNORECASE)
+        if match and _plausible(platform, match, is_folder, beside):
+            known = {key: value or "" for key, value in match.groupdict().items()}
+            person = (platform.split(",")[0], known["student"].casefold(), known.get("number", ""))
+            return Origin(person, platform=platform, **known)
+    stem = name if is_folder and not name.lower().endswith(".zip") else ENDING.sub("", name) or name
     student = COPY.sub("", stem).strip()
     return Origin((stem,), student or stem, number="" if student == stem else stem)
 
 
+def _plausible(platform: str, match: re.Match, is_folder: bool, beside: Collection[str]) -> bool:
+    """Whether the platform wrote a name that looks like it."""
+    if platform == "ILIAS":
+        return is_folder
+    if platform == "Canvas, short":
+        late = f"{match['student']}_LATE_{match['number']}_".casefold()
+        return any(other.casefold().startswith(late) for other in beside)
+    if platform in ("Canvas", "Canvas, anonymous"):  # numbers each file
+        return sum(other.startswith(match.string[: match.end("attempt")] + "_") for other in beside) < 2
+    return True
+
+
 def called(origins: list[Origin]) -> list[str]:
     """A name for each person that can name a file and that no other has, not even in letters of another case."""
-    names = [re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", origin.student)[:LONGEST].strip() for origin in origins]
+    names = [re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", origin.student)[:LONGEST].strip() or "_" for origin in origins]
     for tags in (
         [re.sub(r"[^\w.@ -]", "_", origin.number)[:LONGEST] for origin in origins],
         [f"{zlib.crc32(repr(origin.person).encode()):08x}" for origin in origins],
@@ -177,11 +183,12 @@ def _of_one(name: str, handed_in: list[tuple[Origin, File]]) -> Iterator[Submiss
         flags.append(f"which attempt is the latest is not certain from the dates: {', '.join(dates)}")
     if not found:
         names = _some([file.parts[-1] for _, file in other if file.parts[-1]] + texts)
-        at = Submission(name, handed_in[0][1].name, attempt=attempt)
-        found = [replace(at, problem=f"no notebook (a file .ipynb, or a zip with one), only {names or 'nothing'}")]
+        found = [
+            replace(at, file=None, problem=f"no notebook (a file .ipynb, or a zip with one), only {names or 'nothing'}")
+        ]
     else:
         flags += texts
-        unread = [file.parts[-1] for origin, file in other if not origin.kind and WORK.fullmatch(file.name)]
+        unread = [file.parts[-1] for origin, file in other if origin.kind != ".txt" and WORK.fullmatch(file.name)]
         flags += [f"also handed in, not graded: {_some(unread)}"] if unread else []
     yield from (replace(one, flags=(*one.flags, *flags)) for one in found)
 

@@ -16,7 +16,8 @@ from nbformat import NotebookNode
 MOST_UNPACKED = 50_000_000  # bytes of one file
 MOST_PACKED = 20  # times its size that a zip may unpack to, beyond the above
 DEEPEST = 4  # zips within zips: a class, a student, and what the student packed twice
-JUNK = re.compile(r"\._.*|\.DS_Store|__MACOSX|\.ipynb_checkpoints|Thumbs\.db|desktop\.ini", re.IGNORECASE)
+MOST_FOLDERS = 30  # within each other
+JUNK = re.compile(r"\._.*|\.(?!.*(ipynb|zip)$).*|__MACOSX|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 CANDIDATE = re.compile(r"\.ipynb|\.(json|txt|zip)$", re.IGNORECASE)  # may be a notebook, or hold one
 
 
@@ -56,10 +57,12 @@ class File:
 
 def files(path: Path, parts: tuple[str, ...] = ()) -> Iterator[File]:
     """All files in a folder, and in the zips there. Links are not followed."""
-    at = File(path, parts)
+    at = File(path, parts or (_readable(path.name),))
     try:
         if parts and path.is_symlink():
             yield replace(at, problem="a link, which is not followed")
+        elif len(parts) > MOST_FOLDERS:
+            yield replace(at, problem=f"folders are nested more than {MOST_FOLDERS} deep")
         elif path.is_dir():
             inside = [child for child in sorted(path.iterdir()) if not JUNK.fullmatch(child.name)]
             for child in inside:
@@ -70,7 +73,7 @@ def files(path: Path, parts: tuple[str, ...] = ()) -> Iterator[File]:
             yield replace(at, problem="neither a file nor a folder")
         else:
             size, time = path.stat().st_size, datetime.fromtimestamp(path.stat().st_mtime)
-            at = replace(at, parts=parts or (_readable(path.name),), time=time.isoformat(" "))
+            at = replace(at, time=time.isoformat(" "))
             if at.name.lower().endswith(".zip"):
                 yield from _unpacked(at, path, size, [MOST_UNPACKED + MOST_PACKED * size])
             else:
@@ -92,8 +95,9 @@ def _unpacked(at: File, source: Path | io.BytesIO, size: int, left: list[int]) -
     with archive:
         inside = []
         for place, member in enumerate(archive.infolist()):
-            names = [name for name in re.split(r"[/\\]", member.filename) if name not in ("", ".", "..")]
-            if names and not member.is_dir() and not any(JUNK.fullmatch(name) for name in names):
+            names = [name for name in re.split(r"[/\\]", _unzipped(member.filename)) if name not in ("", ".", "..")]
+            if names and not any(JUNK.fullmatch(name) for name in names):
+                names = [*names[-MOST_FOLDERS:], *[""] * member.is_dir()]
                 time = "{}-{:02}-{:02} {:02}:{:02}:{:02}".format(*member.date_time)
                 one = File(at.path, (*at.parts, *names), (*at.inside, place), time)
                 inside.append((replace(one, problem=_too_large(member.file_size) if one.is_candidate else ""), member))
@@ -123,6 +127,14 @@ def _too_large(size: int) -> str:
 def _readable(name: str) -> str:
     """A name with U+FFFD for the bytes that are no UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _unzipped(name: str) -> str:
+    """A name in a zip, which macOS writes in UTF-8 without saying so."""
+    try:
+        return name.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return name
 
 
 def parsed(content: bytes) -> tuple[dict, list[str]]:
