@@ -13,7 +13,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from tools.grading.__main__ import key
 from tools.grading.collect import LONGEST, MOST_FILES, collect
-from tools.grading.reading import moment, read
+from tools.grading.dates import moment
+from tools.grading.reading import read
 
 SOURCE = "x = 1  # ü"
 NOTEBOOK = nbformat.writes(new_notebook(cells=[new_code_cell(SOURCE)])).encode()
@@ -159,6 +160,7 @@ def test_the_same_bytes_handed_in_again_keep_the_later_attempt(tmp_path):
         "3 November, 2026 11:17 nachm.": "",
         "2026年11月3日": "",
         "version 2026": "",
+        "3 marraskuu 2026 23:17": "",  # November; not March
     }.items(),
 )
 def test_dates_are_read_or_not_but_never_guessed(text, expected):
@@ -203,12 +205,18 @@ SEVERAL = {
     "files in a folder": ["export/Ada.ipynb", "export/Bob.ipynb"],
     "files of one platform in a folder": ["Copies/Copy of 04_vae.ipynb", "Copies/Copy of 04_vae (1).ipynb"],
     "Moodle in a folder": ["x/Ada_1_assignsubmission_file_/a.ipynb", "x/Bob_2_assignsubmission_file_/a.ipynb"],
-    "Moodle in a folder among others": ["x/Ada_1_assignsubmission_file_/a.ipynb", "Bob.ipynb"],
+    "Moodle in a folder among others": [
+        "x/Ada_1_assignsubmission_file_/a.ipynb",
+        "x/Bob_2_assignsubmission_file_/a.ipynb",
+        "Eve.ipynb",
+    ],
     "ILIAS in folders": [
         "Exercise/Unit 1/Lovelace_Ada_ada_1001/a.ipynb",
         "Exercise/Unit 1/Hopper_Grace_gh_1002/a.ipynb",
     ],
     "capital letters": ["Ada/a.ipynb", "ADA/a.ipynb"],
+    "names like a platform's in folders": ["Ada/hw_3_100_a.ipynb", "Bob/hw_3_100_a.ipynb"],
+    "letters of many bytes": ["𠀀" * 60 + "a.ipynb", "𠀀" * 60 + "b.ipynb"],
     "very long names": ["A" * 200 + "a.ipynb", "A" * 200 + "b.ipynb"],
     "endings that are none": ["ada.lovelace/a.ipynb", "ada.turing/a.ipynb"],
     "homework of one name and year": ["HW_3_2026_ada.ipynb", "HW_3_2026_bob.ipynb"],
@@ -272,7 +280,7 @@ def test_every_name_can_name_a_page_and_stand_in_a_table(tmp_path, name):
     (one,) = collect(tmp_path)
     assert not set(one.student) & set('\n:?\\/<>|"*')
     assert one.student.encode().decode() == one.student
-    assert one.name.encode()
+    assert one.name.encode().decode() == one.name
     assert one.content() == NOTEBOOK
 
 
@@ -283,6 +291,12 @@ def test_a_hand_out_given_back_whole_is_one_student_s(tmp_path):
         found = hand_in(tmp_path, {name: content})
         assert students(found) == ["Ada", "Bob"][: sole + 1]
         assert {one.flags for one in found} == {()}
+
+
+def test_a_class_s_zip_unpacked_beside_itself_makes_nobody_twice(tmp_path):
+    files = {"class/Ada/a.ipynb": NOTEBOOK, "class/Bob.ipynb": NOTEBOOK}
+    found = hand_in(tmp_path, files | {"class.zip": zipped({k.removeprefix("class/"): v for k, v in files.items()})})
+    assert [one.student for one in found] == ["Ada", "Ada", "Bob", "Bob"]
 
 
 def test_a_zip_of_zips_is_a_class(tmp_path):

@@ -8,11 +8,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tools.grading.reading import File, files, moment, parsed
+from tools.grading.dates import moment
+from tools.grading.reading import File, files, parsed, why
 from tools.notebook import CHAPTERS
 
 MOST_FILES = 100  # of one student that are looked at
-LONGEST = 50  # characters of a student's name, which also names a file
+LONGEST = 150  # bytes of a student's name, which also names a file
 
 # How platforms name what they export. `student`: the name; `number`: keeps people of one name apart and joins what
 # belongs together; `attempt` or `date`: a later one is larger; `kind`: what else than files is exported.
@@ -27,7 +28,7 @@ PLATFORMS = {
     "Canvas, short": r"(?P<student>[^_]+)(_LATE)?_(?P<number>[1-9]\d\d+)_.+",  # only beside one with LATE
 }
 COPY = re.compile(r"((Copy of|Kopie von|Copie de|Copia de) )+", re.IGNORECASE)
-ENDING = re.compile(r"(\.ipynb)?\.(ipynb|json|txt|zip|py|html?|pdf|docx?|md|rar|7z|tar|gz)$", re.IGNORECASE)
+ENDING = re.compile(r"(\.ipynb|\.tar)?\.(ipynb|json|txt|zip|py|html?|pdf|docx?|md|rar|7z|tar|gz)$", re.IGNORECASE)
 WORK = re.compile(  # what may hold an answer, and did not come with the hand-out
     r"(?!.*/(checks|utils)/|.*README\.txt).*\.(ipynb.*|json|txt|md|py|html?|pdf|docx?|odt|rar|7z|tar|gz)", re.IGNORECASE
 )
@@ -79,7 +80,7 @@ def collect(folder: Path) -> Iterator[Submission]:
 def whose(found: list[File], depth: int = 0) -> Iterator[tuple[Origin, File]]:
     """Each file with its origin, for files that lie in one folder or zip, `depth` below the uppermost."""
     groups = _by_name(found, depth)
-    alone = sum(any(file.is_candidate for file in own) for own in groups.values()) == 1
+    alone = len({ENDING.sub("", name) for name, own in groups.items() if any(file.is_candidate for file in own)}) == 1
     for name, own in groups.items():
         inside = [file for file in own if len(file.parts) > depth + 1]
         origin = identify(name, bool(inside), groups)
@@ -87,7 +88,8 @@ def whose(found: list[File], depth: int = 0) -> Iterator[tuple[Origin, File]]:
             yield from whose(own, depth + 1)
         else:
             if not origin.platform:
-                origin = replace(origin, person=(*own[0].parts[:depth], *origin.person))
+                around = (ENDING.sub("", name) for name in own[0].parts[:depth])
+                origin = replace(origin, person=(*around, *origin.person))
             yield from ((origin, file) for file in own)
 
 
@@ -102,8 +104,9 @@ def _by_name(found: list[File], depth: int) -> dict[str, list[File]]:
 def _holds_people(found: list[File], depth: int, alone: bool) -> bool:
     """Whether what is in a folder belongs to several people; `alone`: nothing else was handed in."""
     groups = _by_name(found, depth)
-    platforms = [identify(name, len(own[0].parts) > depth + 1, groups).platform for name, own in groups.items()]
-    if 2 * sum(map(bool, platforms)) > len(platforms):
+    origins = [identify(name, len(own[0].parts) > depth + 1, groups) for name, own in groups.items()]
+    known = [origin.person for origin in origins if origin.platform]
+    if 2 * len(known) > len(groups) and (alone or len(set(known)) > 1):
         return True
     if len(groups) == 1 and all(len(file.parts) > depth + 1 for file in found):
         return _holds_people(found, depth + 1, alone)
@@ -139,11 +142,10 @@ def _plausible(platform: str, match: re.Match, is_folder: bool, beside: Collecti
 
 def called(origins: list[Origin]) -> list[str]:
     """A name for each person that can name a file and that no other has, not even in letters of another case."""
-    names = [re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", origin.student)[:LONGEST].strip() or "_" for origin in origins]
-    for tags in (
-        [re.sub(r"[^\w.@ -]", "_", origin.number)[:LONGEST] for origin in origins],
-        [f"{zlib.crc32(repr(origin.person).encode()):08x}" for origin in origins],
-    ):
+    names = [re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", origin.student) for origin in origins]
+    names = [name.encode()[:LONGEST].decode(errors="ignore").strip() or "_" for name in names]
+    numbers = [re.sub(r"[^\w.@ -]", "_", origin.number).encode()[-40:].decode(errors="ignore") for origin in origins]
+    for tags in numbers, [f"{zlib.crc32(repr(origin.person).encode()):08x}" for origin in origins]:
         times = Counter(name.casefold() for name in names)
         names = [
             f"{name} ({tag})" if tag and times[name.casefold()] > 1 else name
@@ -177,15 +179,14 @@ def _of_one(name: str, handed_in: list[tuple[Origin, File]]) -> Iterator[Submiss
             except ValueError:
                 other.append((origin, file))
             except Exception as error:  # whatever a file can contain
-                found.append(replace(at, file=None, problem=f"{last}: can't be read: {error}"))
+                found.append(replace(at, file=None, problem=f"{last}: can't be read: {why(error)}"))
     dates = {origin.date: moment(origin.date) for origin, _ in handed_in if origin.date}
     if len(set(dates.values()) - {""}) < len(dates) > 1:
         flags.append(f"which attempt is the latest is not certain from the dates: {', '.join(dates)}")
     if not found:
         names = _some([file.parts[-1] for _, file in other if file.parts[-1]] + texts)
-        found = [
-            replace(at, file=None, problem=f"no notebook (a file .ipynb, or a zip with one), only {names or 'nothing'}")
-        ]
+        reason = f"no notebook (a file .ipynb, or a zip with one), only {names or 'nothing'}"
+        found = [replace(at, file=None, problem=reason)]
     else:
         flags += texts
         unread = [file.parts[-1] for origin, file in other if origin.kind != ".txt" and WORK.fullmatch(file.name)]

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import unicodedata
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -78,8 +77,8 @@ def files(path: Path, parts: tuple[str, ...] = ()) -> Iterator[File]:
                 yield from _unpacked(at, path, size, [MOST_UNPACKED + MOST_PACKED * size])
             else:
                 yield replace(at, problem=_too_large(size) if at.is_candidate else "")
-    except OSError as error:
-        yield replace(at, problem=f"can't be read: {error.strerror}")
+    except (OSError, ValueError, OverflowError) as error:  # the last two for a time that no calendar has
+        yield replace(at, problem=f"can't be read: {why(error)}")
 
 
 def _unpacked(at: File, source: Path | io.BytesIO, size: int, left: list[int]) -> Iterator[File]:
@@ -90,7 +89,7 @@ def _unpacked(at: File, source: Path | io.BytesIO, size: int, left: list[int]) -
     try:
         archive = zipfile.ZipFile(source)
     except Exception as error:  # whatever a file can contain
-        yield replace(at, problem=f"the zip file can't be read: {error}")
+        yield replace(at, problem=f"the zip file can't be read: {why(error)}")
         return
     with archive:
         inside = []
@@ -115,9 +114,14 @@ def _unpacked(at: File, source: Path | io.BytesIO, size: int, left: list[int]) -
             try:
                 data = archive.read(member)
             except Exception as error:
-                yield replace(one, problem=f"can't be unpacked: {error}")
+                yield replace(one, problem=f"can't be unpacked: {why(error)}")
             else:
                 yield from _unpacked(one, io.BytesIO(data), len(data), left)
+
+
+def why(error: Exception) -> str:
+    """The reason in an exception, without the path on this machine."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _too_large(size: int) -> str:
@@ -175,34 +179,3 @@ def read(content: bytes) -> tuple[NotebookNode, list[str]]:
     except Exception as error:  # whatever a file can contain
         raise ValueError(f"not a notebook ({type(error).__name__}: {str(error)[:100]})") from None
     return notebook, mended
-
-
-MONTHS = (  # how they begin in some languages
-    ("jan", "jän", "ene", "gen"), ("feb", "fév"), ("mar", "mär", "mrz", "maa"), ("apr", "avr", "abr"),
-    ("may", "mai", "mag", "mei", "maj"), ("jun", "juin", "giu"), ("jul", "juil", "lug"), ("aug", "aoû", "ago"),
-    ("sep", "set"), ("oct", "okt", "ott", "out"), ("nov",), ("dec", "dez", "déc", "dic", "des"),
-)  # fmt: skip
-DATES = (
-    r"(?P<d>\d\d?)(\.|st|nd|rd|th)? ?(de )?(?P<month>[^\W\d]+)\.?,? (de )?(?P<y>\d{4})",
-    r"(?P<month>[^\W\d]+)\.? (?P<d>\d\d?)(st|nd|rd|th)?,? (?P<y>\d{4})",
-    r"(?P<y>\d{4})-(?P<m>\d\d?)-(?P<d>\d\d?)",
-    r"(?P<d>\d\d?)\.(?P<m>\d\d?)\.(?P<y>\d{4})",
-)
-CLOCK = r"(,? (um |at |à )?(?P<h>\d\d?)[:._h ]?(?P<min>\d\d)(:\d\d)?( uhr)?( ?(?P<half>[ap])\.? ?m\.?)?)?"
-
-
-def moment(text: str) -> str:
-    """A date as people write it, "3 November, 2026 1117 PM", as text that sorts; empty if there is any doubt."""
-    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    match = next(filter(None, (re.fullmatch(date + CLOCK, text) for date in DATES)), None)
-    if not match:
-        return ""
-    found = {"month": None, "m": None} | match.groupdict()
-    months = [str(n) for n, names in enumerate(MONTHS, 1) if (found["month"] or "?").startswith(names)]
-    hour = found["h"] or "0"
-    half = f" {found['half']}m" if found["half"] else ""
-    try:
-        day = f"{found['y']}-{found['m'] or months[0]}-{found['d']} {hour}:{found['min'] or '00'}{half}"
-        return datetime.strptime(day, "%Y-%m-%d %I:%M %p" if half else "%Y-%m-%d %H:%M").isoformat(" ")
-    except (ValueError, IndexError):
-        return ""
