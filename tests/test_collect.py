@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import unicodedata
 import warnings
 import zipfile
 
@@ -82,7 +83,7 @@ ONE_STUDENT = {
         "Ada Lovelace",
         [
             f"12345-678 - Ada Lovelace - {date}/04_vae.ipynb"
-            for date in ("Nov 3, 2026 11:17 PM", "November 4, 2026 117 AM")
+            for date in ("Nov 3, 2026 1117 PM", "November 4, 2026 117 AM")
         ],
     ),
     "Brightspace, three languages": (
@@ -91,7 +92,7 @@ ONE_STUDENT = {
             f"12345-678 - Ada Lovelace - {date}/04_vae.ipynb"
             for date in (
                 "31 October, 2026 1117 PM",
-                "3 novembre 2026 09:05",
+                "3 novembre 2026 0905",
                 "03.11.2026 23:17",
                 "4. Dezember 2026 08:00",
             )
@@ -116,8 +117,8 @@ def test_the_latest_attempt_of_one_student_counts(tmp_path, platform, beside):
     found = [one for one in collect(tmp_path) if one.student not in ("Grace", "Alan")]
     assert students(found) == [student]
     assert len(found) == len(files)
-    assert latest(found) == files[-1]
-    assert [one.name for one in found][-1] == files[-1]
+    assert unicodedata.normalize("NFC", latest(found)) == files[-1]
+    assert found[-1].name == latest(found)
     assert not any(one.problem or one.flags for one in found)
 
 
@@ -175,7 +176,7 @@ def test_dates_are_read_or_not_but_never_guessed(text, expected):
         (["3 November, 2026 1117 PM", "4 November, 2026 1117 PM"], False),
         (["3 November, 2026 1117 PM", "4 Smarch, 2026 1117 PM"], True),
         (["3 Smarch, 2026 1117 PM", "4 Smarch, 2026 1117 PM"], True),
-        (["3 November, 2026 1117 PM", "Nov 3, 2026 11:17 PM"], True),
+        (["3 November, 2026 1117 PM", "Nov 3, 2026 1117 PM"], True),
     ],
 )
 def test_an_order_that_is_not_known_is_said(tmp_path, dates, uncertain):
@@ -231,7 +232,8 @@ def test_different_people_stay_different(tmp_path, kind, packed):
     if packed:
         inner = {packed.partition("/")[2] + "/" + name: content for name, content in files.items()}
         files = {"class.zip": zipped(inner)}
-    if kind == "capital letters" and not packed and os.path.normcase("A") == "a":
+    (tmp_path / ".a").touch()
+    if kind == "capital letters" and not packed and (tmp_path / ".A").exists():
         pytest.skip("such folders can't be made here")
     found = hand_in(tmp_path, files)
     if packed == "argument":

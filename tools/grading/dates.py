@@ -1,4 +1,4 @@
-"""The dates in the names that Brightspace gives."""
+"""The dates in the names of files that Brightspace writes, in the words and the order of its language."""
 
 import re
 import unicodedata
@@ -12,8 +12,8 @@ MONTHS = (  # how they begin in some languages; marraskuu, in Finnish, could be 
 DATES = (
     r"(?P<d>\d\d?)(\.|st|nd|rd|th)? ?(de )?(?P<month>[^\W\d]+)\.?,? (de )?(?P<y>\d{4})",
     r"(?P<month>[^\W\d]+)\.? (?P<d>\d\d?)(st|nd|rd|th)?,? (?P<y>\d{4})",
-    r"(?P<y>\d{4})-(?P<m>\d\d?)-(?P<d>\d\d?)",
-    r"(?P<d>\d\d?)\.(?P<m>\d\d?)\.(?P<y>\d{4})",
+    r"(?P<y>\d{4})-(?P<month>\d\d?)-(?P<d>\d\d?)",
+    r"(?P<d>\d\d?)\.(?P<month>\d\d?)\.(?P<y>\d{4})",
 )
 CLOCK = r"(,? (um |at |à )?(?P<h>\d\d?)[:._h ]?(?P<min>\d\d)(:\d\d)?( uhr)?( ?(?P<half>[ap])\.? ?m\.?)?)?"
 
@@ -24,12 +24,10 @@ def moment(text: str) -> str:
     match = next(filter(None, (re.fullmatch(date + CLOCK, text) for date in DATES)), None)
     if not match:
         return ""
-    found = {"month": None, "m": None} | match.groupdict()
-    months = (
-        [found["m"]] if found["m"] else [n for n, names in enumerate(MONTHS, 1) if found["month"].startswith(names)]
-    )
-    half = f" {found['half']}m" if found["half"] else ""
-    day = f"{found['y']}-{'/'.join(map(str, months))}-{found['d']} {found['h'] or 0}:{found['min'] or '00'}{half}"
+    month = match["month"].lstrip("0")
+    months = [str(n) for n, names in enumerate(MONTHS, 1) if month == str(n) or month.startswith(names)]
+    half = f" {match['half']}m" if match["half"] else ""
+    day = f"{match['y']}-{'/'.join(months)}-{match['d']} {match['h'] or 0}:{match['min'] or '00'}{half}"
     try:
         return datetime.strptime(day, "%Y-%m-%d %I:%M %p" if half else "%Y-%m-%d %H:%M").isoformat(" ")
     except ValueError:
