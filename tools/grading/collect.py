@@ -182,7 +182,7 @@ def _of_one(name: str, handed_in: list[tuple[Origin, File]]) -> Iterator[Submiss
                 found.append(replace(at, file=None, problem=f"{last}: can't be read: {why(error)}"))
     dates = {origin.date: moment(origin.date) for origin, _ in handed_in if origin.date}
     if len(set(dates.values()) - {""}) < len(dates) > 1:
-        flags.append(f"which attempt is the latest is not certain from the dates: {', '.join(dates)}")
+        flags.append(f"which attempt is the latest is not certain from the dates {' and '.join(dates)}")
     if not found:
         names = _some([file.parts[-1] for _, file in other if file.parts[-1]] + texts)
         reason = f"no notebook (a file .ipynb, or a zip with one), only {names or 'nothing'}"

@@ -99,7 +99,8 @@ def _unpacked(at: File, source: Path | io.BytesIO, size: int, left: list[int]) -
                 names = [*names[-MOST_FOLDERS:], *[""] * member.is_dir()]
                 time = "{}-{:02}-{:02} {:02}:{:02}:{:02}".format(*member.date_time)
                 one = File(at.path, (*at.parts, *names), (*at.inside, place), time)
-                inside.append((replace(one, problem=_too_large(member.file_size) if one.is_candidate else ""), member))
+                problem = "locked with a password" if member.flag_bits & 1 else _too_large(member.file_size)
+                inside.append((replace(one, problem=problem if one.is_candidate else ""), member))
         needed = sum(member.file_size for one, member in inside if one.is_candidate and not one.problem)
         if needed > min(left[0], MOST_UNPACKED + MOST_PACKED * size):
             yield replace(at, problem=f"the zip file unpacks to {needed / 1e6:.0f} MB, too much: unpack it by hand")
