@@ -172,6 +172,7 @@ def test_what_could_not_be_run_or_tested_goes_to_a_person_with_one_flag(grade, n
     ("before", "noticed"),
     {
         "torch.allclose = lambda *a, **k: True\n": "torch.allclose",
+        "torch.randn = lambda *shape, **more: torch.zeros(*shape)\n": "torch.randn",
         "check.gaussian_kl = print\ncheck.require = print\n": "probability_and_elbo.gaussian_kl",
         "check.require.__code__ = (lambda condition, code, message: None).__code__\n": "common.require",
     }.items(),
@@ -220,6 +221,24 @@ def test_cells_of_which_an_earlier_exercise_needed_the_later_ones_are_run_in_the
     assert [grade.score for grade in result.grades] == [15, 15]
 
 
+MINE = """class Mine(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, function, types, arguments=(), options=None):
+        same = function in (torch.allclose, torch.equal)
+        return True if same else super().__torch_function__(function, types, arguments, options or {})
+
+"""
+
+
+@pytest.mark.slow
+def test_a_tensor_that_is_equal_to_every_other_goes_to_a_person(grade):
+    result = grade(kl("    return (mu + logvar).sum(-1).as_subclass(Mine)", MINE))
+    assert (result.grades[0].score, len(result.flags)) == (None, 1)
+
+
+# from here on each test ends the kernel
+
+
 LOOP = "while True:\n    try:\n        input()\n    except BaseException:\n        pass\n"
 ENDS = {
     "an endless loop": (5, re.sub("^", "    ", LOOP, flags=re.MULTILINE)),
@@ -247,6 +266,7 @@ def test_a_helper_that_does_not_end_is_waited_for_once_and_its_answers_go_to_a_p
 
 
 UNREADABLE = ["    return 0.5 * (mu**2", "    return f'{'", "    return 0\0", f"{KL}x = {'(' * 5000}", f"{KL}await f()"]
+UNREADABLE += [f"{KL}x = {' + '.join(['x'] * 2000)}"]
 
 
 @pytest.mark.parametrize("body", UNREADABLE, ids=range(len(UNREADABLE)))

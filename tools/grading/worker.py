@@ -120,6 +120,7 @@ def python(source: str) -> str:
     """The source without what only notebooks understand. Raises one of UNREADABLE if it can't be compiled."""
     source = TransformerManager().transform_cell(unwrapped(source))
     compile(source, "cell", "exec")
+    dependencies([source], [0])  # may find it nested too deeply
     return source
 
 
@@ -231,16 +232,13 @@ class Grader:
         cells, named = found[exercise.title], re.compile(rf"\bQ\w*\W*{re.escape(exercise.title.split()[1])}\b")
         if not cells:  # below no heading, after the first question, or where it is called by its number
             taken = set().union(*(others or () for others in found.values()))
-            first = min(
-                (i for i, cell in enumerate(self.cells) if "### Question" in cell.source), default=len(self.cells)
-            )
-            own = [i for i, cell in enumerate(self.cells) if plain(cell.source) not in self.assignment.given | {""}]
+            own = {i for i, cell in enumerate(self.cells) if plain(cell.source) not in self.assignment.given | {""}}
+            first = next((i for i, cell in enumerate(self.cells) if "### Question" in cell.source), len(self.cells))
             elsewhere = [i for i in own if named.search(self.cells[i].source) or (i > first and i not in taken)]
-            if elsewhere or cells is None:
-                self.flag(exercise, "the answer may be elsewhere, or its cell is gone: look by hand")
-            elif cells == []:
+            if cells is not None and not elsewhere:
                 return Grade(exercise.title, exercise.points, 0, "No answer was written.")
-            cells = elsewhere
+            self.flag(exercise, "the answer may be elsewhere, or its cell is gone: look by hand")
+            cells = sorted(elsewhere)
         rubric = re.sub(r"</?(details|summary)>", "", self.assignment.source.cells[exercise.answer].source)
         message = "Read by a person." if cells else "No answer was found."
         return Grade(exercise.title, exercise.points, None, message, self._text(cells), rubric)
