@@ -168,16 +168,17 @@ def test_a_table_in_another_encoding_is_refused_with_its_name_and_left_as_it_is(
 
 
 def test_two_students_with_the_same_text_are_flagged_and_one_with_two_attempts_is_not(tmp_path):
-    def answered(student, text):
+    def answered(student, text, notebook=N1):
         question = Grade("Question 1.1", 10, None, "", text, "rubric")
-        return Result("graded", N1, [question], student=student, version="1")
+        return Result("graded", notebook, [question], student=student, version="1")
 
     book = Book(tmp_path)
     for key, made in {"a": ("Ada", "Yes."), "b": ("Bob", "No."), "c": ("Cem", "Yes."), "d": ("Ada", "Yes.")}.items():
         book.add(key, answered(*made))
+    book.add("e", answered("Eve", "Yes.", "02_probability_and_elbo"))
     book.save({key: Submission(made.student, f"{key}.ipynb", attempt=key) for key, made in book.results.items()})
     flags = [line["flags"] for line in rows(tmp_path)]
-    assert ["Cem" in flags[0], "Bob" in flags[0], flags[1], "Ada" in flags[2]] == [True, False, "", True]
+    assert ["Cem" in flags[0], "Bob" in flags[0], flags[1], "Ada" in flags[2], flags[3]] == [True, False, "", True, ""]
 
 
 def test_points_of_a_question_are_a_person_s(tmp_path):

@@ -128,7 +128,8 @@ class Book:
     @staticmethod
     def _with_twins(result: Result, rows: Iterable[Result]) -> Result:
         """The result, with a flag if another student has written the same answers to questions."""
-        twins = [other.student for other in rows if other.texts == result.texts and other.student != result.student]
+        same = [o.student for o in rows if (o.notebook, o.texts) == (result.notebook, result.texts)]
+        twins = [student for student in same if student != result.student]
         flags = [f"the same answers to questions as {', '.join(twins)}"] if result.texts and twins else []
         return replace(result, flags=[*result.flags, *flags])
 
