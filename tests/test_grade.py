@@ -256,7 +256,7 @@ def test_a_second_run_is_quick_and_keeps_what_a_person_wrote(graded):
 def test_a_missing_folder_is_named(tmp_path):
     run = run_grader(tmp_path / "nowhere", tmp_path / "out")
     assert run.returncode == 2
-    assert "is no folder: make grade SUBMISSIONS=folder" in run.stderr
+    assert "is neither a folder nor a zip: make grade SUBMISSIONS=folder" in run.stderr
     assert run_grader("", tmp_path / "out").returncode == 2
 
 

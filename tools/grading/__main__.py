@@ -1,8 +1,8 @@
 """Grade a folder of submissions: `make grade SUBMISSIONS=folder`.
 
-The folder is what a learning platform exports (see collect.py). Written to graded/: grades.csv, a page of feedback for
-each student, and what is known about each submission, so that a second run goes on where the first one stopped. What a
-person writes into grades.csv is kept.
+The folder, or the zip, is what a learning platform exports (see collect.py). Written to graded/: grades.csv, a page of
+feedback for each student, and what is known about each submission, so that a second run goes on where the first one
+stopped. What a person writes into grades.csv is kept.
 """
 
 import argparse
@@ -64,14 +64,15 @@ def key(submission: Submission, seed: str) -> str:
 def main() -> int:
     """Grade the folder named on the command line."""
     parser = argparse.ArgumentParser(description="Grade a folder of submissions.")
-    parser.add_argument("submissions", type=lambda text: Path(text or "?"), help="folder")
+    parser.add_argument("submissions", type=lambda text: Path(text or "?"), help="folder or zip")
     parser.add_argument("--out", type=Path, default=COURSE / "graded")
     parser.add_argument("--seed", default="", help="of the numbers in hidden tests, any word; another for each course")
     parser.add_argument("--seconds", type=float, default=60, help="that one cell may take")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    if not arguments.submissions.is_dir():
-        print(f"{arguments.submissions} is no folder: make grade SUBMISSIONS=folder", file=sys.stderr)
+    is_zip = arguments.submissions.is_file() and arguments.submissions.suffix.lower() == ".zip"
+    if not (arguments.submissions.is_dir() or is_zip):
+        print(f"{arguments.submissions} is neither a folder nor a zip: make grade SUBMISSIONS=folder", file=sys.stderr)
         return 2
     try:
         book = Book(arguments.out)
