@@ -56,7 +56,7 @@ def posterior(answer: Callable[[_Model, Tensor], tuple[Tensor, Tensor]]) -> None
     require(getattr(result[0], "shape", None) != (3, 7), "transposed", "the mean is transposed: one row for each image")
     _require_shapes(result, 7, 3)
     _simplest(answer)
-    for pixels, dim, batch, sigma in [(5, 3, 7, 0.5), (1, 1, 4, 2.0), (2, 4, 1, 0.7), (30, 6, 5, 0.02), (4, 2, 3, 30.0)]:
+    for pixels, dim, batch, sigma in [(5, 3, 7, 0.5), (1, 1, 4, 2.0), (2, 4, 1, 0.7), (30, 6, 5, 0.02), (4, 2, 3, 30)]:
         model = _model(random, pixels, dim, sigma)
         x = model.b + 3 * torch.randn(batch, pixels, generator=random, dtype=torch.float64)
         mean, cov = answer(model, x)
@@ -83,15 +83,13 @@ def posterior(answer: Callable[[_Model, Tensor], tuple[Tensor, Tensor]]) -> None
         )
     model = _model(random, 4, 2, 0.6)
     x = torch.randn(3, 4, generator=random, dtype=torch.float64)
-    for part, weight in ((0, 1.0), (1, torch.tensor([[1.0, 2.0], [-1.0, 0.5]], dtype=torch.float64))):
-        require_gradients(
-            lambda W, b, sigma, x, part=part, weight=weight: answer(_Model(W, b, sigma), x)[part] * weight
-            + 0 * (W.sum() + b.sum() + sigma + x.sum()),
-            W=model.W,
-            b=model.b,
-            sigma=model.sigma,
-            x=x,
-        )
+    weights = torch.randn(5, 2, generator=random, dtype=torch.float64)
+
+    def both(W: Tensor, b: Tensor, sigma: Tensor, x: Tensor) -> Tensor:
+        """Mean (3, 2) and covariance (2, 2) under each other, every number with a weight of its own."""
+        return torch.cat(answer(_Model(W, b, sigma), x)) * weights
+
+    require_gradients(both, **model._asdict(), x=x)
     correct("posterior: mean and covariance, for columns of any kind and any amount of noise.")
 
 

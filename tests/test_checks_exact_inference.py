@@ -84,8 +84,8 @@ WRONG_POSTERIORS = {
     "mean": by_parts(last=lambda mean, cov: (mean.mean(0).expand_as(mean), cov)),
     "mean/2": lambda model, x: (exact(model, x)[0].clamp(-1, 1), exact(model, x)[1]),
     "value": by_parts(last=lambda mean, cov: (2 * mean, cov)),
-    "wrong-gradient/4": by_parts(last=lambda mean, cov: (mean.detach(), cov)),
-    "wrong-gradient": by_parts(shift=lambda model: model.b.detach()),
+    "wrong-gradient": by_parts(last=lambda mean, cov: (mean.detach(), cov)),
+    "no-gradient": by_parts(shift=lambda model: model.b.detach()),
     "wrong-gradient/2": by_parts(factor=lambda s: s.detach() ** 2),
     "wrong-gradient/3": by_parts(noise=lambda s: s * s.detach()),
 }
