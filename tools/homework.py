@@ -15,7 +15,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbgrader.preprocessors import CheckCellMetadata, ClearHiddenTests, ClearOutput, ClearSolutions, LockCells
 
-from tools.notebook import CHAPTERS, COURSE, exercises, write_whole
+from tools.notebook import CHAPTERS, COURSE, LINK, exercises, write_whole
 
 STUB = "# YOUR CODE HERE\nraise NotImplementedError"
 QUESTION_STUB = "*Write your answer here.*"
@@ -81,7 +81,7 @@ def pack(name: str, source: NotebookNode, path: Path) -> None:
     """Write the hand-out with what it needs to the zip file `path`; links to other notebooks lead nowhere there."""
     notebook = handout(source)
     for cell in notebook.cells:
-        cell.source = re.sub(r"\[([^\[\]]*)\]\(\d\d_\w+\.ipynb[^)\s]*\)", r"\1", cell.source)
+        cell.source = LINK.sub(r"\1", cell.source)
     title = source.cells[0].source.splitlines()[0].removeprefix("# ")
     points = sum(exercise.points for exercise in exercises(source))
     packed = io.BytesIO()

@@ -12,6 +12,7 @@ COURSE = Path(__file__).parents[1]
 NOTEBOOKS = sorted(COURSE.glob("notebooks/*.ipynb"))
 CHAPTERS = [path for path in NOTEBOOKS if not path.name.startswith("00")]  # with exercises, slides and checks
 SETUP = "# @title Setup"
+LINK = re.compile(r"\[([^\[\]]*)\]\(\d\d_\w+\.ipynb[^)\s]*\)")  # to another notebook; its text is group 1
 HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS\n(.*)^### END HIDDEN TESTS$", re.DOTALL | re.MULTILINE)
 
 

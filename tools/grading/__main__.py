@@ -1,8 +1,8 @@
 """Grade a folder of submissions: `make grade SUBMISSIONS=folder`.
 
-The folder is what a learning platform exports (see collect.py). Written to graded/: grades.csv, a page of feedback for
-each student, and what is known about each submission, so that a second run goes on where the first one stopped. What a
-person writes into grades.csv is kept.
+The folder, or the zip, is what a learning platform exports (see collect.py). Written to graded/: grades.csv, a page of
+feedback for each student, and what is known about each submission, so that a second run goes on where the first one
+stopped. What a person writes into grades.csv is kept.
 """
 
 import argparse
@@ -40,10 +40,10 @@ def grade(submission: Submission, seed: str, seconds: float) -> Result:
             text=True,
         )
         try:
-            _, errors = process.communicate(timeout=10 * seconds)
+            _, errors = process.communicate(timeout=20 * seconds)
             result = Result.from_json(written.read_text(encoding="utf-8"))
         except subprocess.TimeoutExpired:
-            result = Result("refused", flags=[f"not graded: took longer than {10 * seconds:.0f} seconds"])
+            result = Result("refused", flags=[f"not graded: took longer than {20 * seconds:.0f} seconds"])
         except (OSError, ValueError):
             why = errors.strip().splitlines()[-1:] or process.returncode
             result = Result("failed", flags=[f"not graded: the grader itself stopped: {why}"])
@@ -64,18 +64,24 @@ def key(submission: Submission, seed: str) -> str:
 def main() -> int:
     """Grade the folder named on the command line."""
     parser = argparse.ArgumentParser(description="Grade a folder of submissions.")
-    parser.add_argument("submissions", type=lambda text: Path(text or "?"), help="folder")
+    parser.add_argument("submissions", type=lambda text: Path(text or "?"), help="folder or zip")
     parser.add_argument("--out", type=Path, default=COURSE / "graded")
     parser.add_argument("--seed", default="", help="of the numbers in hidden tests, any word; another for each course")
     parser.add_argument("--seconds", type=float, default=60, help="that one cell may take")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    if not arguments.submissions.is_dir():
-        print(f"{arguments.submissions} is no folder: make grade SUBMISSIONS=folder", file=sys.stderr)
+    is_zip = arguments.submissions.is_file() and arguments.submissions.suffix.lower() == ".zip"
+    if not (arguments.submissions.is_dir() or is_zip):
+        print(f"{arguments.submissions} is neither a folder nor a zip: make grade SUBMISSIONS=folder", file=sys.stderr)
         return 2
-    book = Book(arguments.out)
-    submissions = {key(one, arguments.seed): one for one in collect(arguments.submissions)}
-    versions = {path.stem: version(path) for path in CHAPTERS} | {"": ""}
+    try:
+        book = Book(arguments.out)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    handed_in = sorted(collect(arguments.submissions), key=lambda one: one.attempt)
+    submissions = {key(one, arguments.seed): one for one in handed_in}  # of equal files the latest attempt
+    versions = {path.stem: version(path) for path in CHAPTERS} | {"": version()}
     fresh = {name for name, result in book.results.items() if result.version == versions.get(result.notebook)}
     todo = {name: one for name, one in submissions.items() if name not in fresh}
     print(f"{len(submissions)} notebooks, {len(submissions) - len(todo)} of them graded before")
@@ -85,6 +91,7 @@ def main() -> int:
         try:
             for done, future in enumerate(concurrent.futures.as_completed(running), 1):
                 name, result = running[future], future.result()
+                result.version = versions[result.notebook]
                 book.add(name, result)
                 book.save(submissions, result.student)
                 minutes = (time.monotonic() - start) / done * (len(todo) - done) / 60
@@ -92,11 +99,11 @@ def main() -> int:
                 points = f"{shown['total']} of {shown['of']} points, {shown['to be read']} to be read"
                 left = f"[{done}/{len(todo)}, about {minutes:.0f} min left]"
                 print(left, f"{result.student}: {result.notebook} {points}", shown["flags"], flush=True)
-        except KeyboardInterrupt:
+            book.save(submissions)
+        except (KeyboardInterrupt, OSError, ValueError) as stopped:  # by the person, or because of the person's table
             pool.shutdown(cancel_futures=True)
-            print("Interrupted. The same command goes on from here.")
+            print(stopped or "Interrupted.", "The same command goes on from here.", file=sys.stderr)
             return 130
-    book.save(submissions)
     if not all(book.results[name].confined for name in submissions):
         print("Here student code could read the files of this account: see docs/teaching.md on isolation.")
     print(f"{arguments.out}/grades.csv and feedback for {len({one.student for one in submissions.values()})} students")

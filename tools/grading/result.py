@@ -55,6 +55,11 @@ class Result:
         return sum(grade.score for grade in self.grades if grade.score is not None)
 
     @property
+    def texts(self) -> list[str]:
+        """The student's answers to questions."""
+        return [grade.answer for grade in self.grades if grade.rubric and grade.answer]
+
+    @property
     def to_be_read(self) -> int:
         """Points that a person has still to give."""
         return sum(grade.points for grade in self.grades if grade.score is None)
