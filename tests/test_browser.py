@@ -83,6 +83,7 @@ FORMULAS = {
         lambda values, numbers: -numbers[0] == pytest.approx(numbers[1] + numbers[2], abs=0.11),
     ],
     "05_exact_inference": [],
+    "06_beta_and_collapse": [],
 }
 
 
