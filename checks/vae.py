@@ -264,15 +264,15 @@ class _Plane(nn.Module):
         axis, prior = torch.linspace(-7, 7, 201, dtype=torch.float64), Normal(0.0, 1.0)
         eps = torch.cartesian_prod(axis, axis)
         log_share = prior.log_prob(eps).sum(1).log_softmax(0)
-        mu, logvar = self.encode(x)
-        q = Normal(mu, logvar.exp().sqrt())
+        centre, log_variance = self.encode(x)
+        q = Normal(centre, log_variance.exp().sqrt())
         over_prior, over_q = (
             Bernoulli(logits=self.decode(z)).log_prob(x[:, None]).sum(-1)
             for z in (eps, q.mean[:, None] + q.stddev[:, None] * eps)
         )
         return {
             "evidence": (over_prior + log_share).logsumexp(1),
-            "elbo": over_q @ log_share.exp() - kl_divergence(q, Normal(torch.zeros_like(mu), 1.0)).sum(1),
+            "elbo": over_q @ log_share.exp() - kl_divergence(q, Normal(torch.zeros_like(centre), 1.0)).sum(1),
             "likelihood": (over_q + log_share).logsumexp(1),
         }
 
