@@ -81,6 +81,7 @@ FORMULAS = {
         lambda values, numbers: (numbers[0], numbers[1]) == (values[0], values[2]),
     ],
     "05_exact_inference": [],
+    "06_beta_and_collapse": [],
 }
 
 

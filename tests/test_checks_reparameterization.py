@@ -20,7 +20,16 @@ def draw_sqrt(mu, logvar):
     return torch.addcmul(mu, logvar.exp().sqrt(), torch.randn(mu.shape, dtype=mu.dtype))
 
 
-@pytest.mark.parametrize("answer", [draw, draw_rsample, draw_sqrt])
+def draw_float32(mu, logvar):
+    return mu - (0.5 * logvar).exp() * torch.randn(mu.shape)
+
+
+def draw_quantile(mu, logvar):
+    u = torch.rand(mu.shape, dtype=torch.float64)
+    return mu + (0.5 * logvar).exp() * torch.special.ndtri(u).to(mu)
+
+
+@pytest.mark.parametrize("answer", [draw, draw_rsample, draw_sqrt, draw_float32, draw_quantile])
 def test_reparameterize_accepts(answer, capsys):
     check.reparameterize(answer)
     assert capsys.readouterr().out.startswith("Correct. reparameterize")
@@ -54,6 +63,25 @@ class Alternating:
         eps = -self.eps if again else torch.randn_like(mu)
         self.eps = torch.zeros(0) if again else eps
         return mu + (0.5 * logvar).exp() * eps
+
+
+def seeded(function):
+    """The answer, with the seed set inside."""
+
+    def answer(*given):
+        torch.manual_seed(7)
+        return function(*given)
+
+    return answer
+
+
+def in_double(function):
+    return lambda *given: function(*(value.double() if torch.is_tensor(value) else value for value in given))
+
+
+def third_axis(mu, logvar):
+    """With three axes one block serves for all."""
+    return mu + (0.5 * logvar).exp() * torch.randn_like(mu if mu.ndim < 3 else mu[:1])
 
 
 def in_place(mu, logvar):
@@ -94,6 +122,13 @@ def in_place(mu, logvar):
         (interleaved, "dependent"),
         (Alternating(), "dependent"),
         (in_place, "in-place"),
+        (third_axis, "dependent"),
+        (seeded(draw), "seeded"),
+        (in_double(draw), "dtype"),
+        (lambda mu, logvar: draw(mu, logvar.clamp(-20, 20)), "range"),
+        (lambda mu, logvar: draw((mu + mu.detach()) / 2, logvar) + (mu - mu.detach()) * 0, "mu-gradient"),
+        (lambda mu, logvar: draw(mu, (logvar + logvar.detach()) / 2), "logvar-gradient"),
+        (lambda mu, logvar: mu + (0.5 * logvar).exp() * torch.randn_like(mu).clamp(-3.2, 3.2), "not-normal"),
     ],
 )
 def test_reparameterize_names_the_cause(answer, code):
@@ -113,7 +148,13 @@ def score_autograd(values, z, mu, logvar, baseline=0.0):
     return torch.autograd.grad(((values - baseline) * log_q).sum(), [mu, logvar])
 
 
-@pytest.mark.parametrize("answer", [score, score_autograd])
+def score_by_eps(values, z, mu, logvar, baseline=0.0):
+    sigma = logvar.div(2).exp()
+    eps, weight = (z - mu) / sigma, values - baseline
+    return [torch.einsum("n,nd->nd", weight, g) for g in (eps / sigma, (eps * eps - 1) / 2)]
+
+
+@pytest.mark.parametrize("answer", [score, score_autograd, score_by_eps])
 def test_score_function_gradient_accepts(answer, capsys):
     check.score_function_gradient(answer)
     assert capsys.readouterr().out.startswith("Correct. score_function_gradient")
@@ -177,6 +218,13 @@ def changes_input(values, z, mu, logvar, baseline=0.0):
         (without_values, "no-values"),
         (changes_input, "in-place"),
         (lambda *a, **k: score(*a, **k)[0], "pair"),
+        (lambda v, z, mu, logvar, b=0.0: score(v, z, mu, logvar.clamp(-6, 6), b), "value"),
+        (lambda v, z, mu, logvar, b=0.0: score(v - v.mean(), z, mu, logvar, b), "value"),
+        (lambda v, z, mu, logvar, b=0.0: score(v, z, mu, logvar, torch.as_tensor(b).mean()), "baseline-sign"),
+        (variant(by_mu=lambda g, s: g / len(g), by_logvar=lambda g, s: g / len(g)), "averaged"),
+        (lambda *a: [g.squeeze() for g in score(*a)], "shape"),
+        (in_double(score), "dtype"),
+        (seeded(score), "seeded"),
     ],
 )
 def test_score_function_gradient_names_the_cause(answer, code):
@@ -216,6 +264,12 @@ def test_weibull_accepts(answer, capsys):
         (lambda u, s, k: weibull(torch.rand_like(u), s, k), "own-noise"),
         (lambda u, s, k: weibull(u, s, k) + 1, "value"),
         (lambda u, s, k: weibull(u, s, k).sum(), "shape"),
+        (lambda u, s, k: weibull(u.clamp(max=0.9995), s, k), "clamped"),
+        (lambda u, s, k: weibull(u, s, k.clamp(min=0.5)), "value"),
+        (lambda u, s, k: weibull(u.sort().values, s, k), "value"),
+        (lambda u, s, k: (weibull(u, s, k), s.data.mul_(2))[0], "in-place"),
+        (in_double(weibull), "dtype"),
+        (seeded(weibull), "seeded"),
     ],
 )
 def test_weibull_names_the_cause(answer, code):
@@ -241,10 +295,34 @@ def both_with_baseline(q, f, smooth, n):
     return torch.sum((values - others) * q.log_prob(z)) / n
 
 
-@pytest.mark.parametrize("answer", [both, both_with_baseline])
+def both_by_ratio(q, f, smooth, n):
+    """With the ratio of q to itself, whose value is 1."""
+    if q.has_rsample and smooth:
+        return torch.mean(f(q.rsample([n])))
+    z = q.sample([n])
+    log_q = q.log_prob(z)
+    return f(z) @ (log_q - log_q.detach()).exp() / n
+
+
+@pytest.mark.parametrize("answer", [both, both_with_baseline, both_by_ratio])
 def test_surrogate_accepts(answer, capsys):
     check.surrogate(answer)
     assert capsys.readouterr().out.startswith("Correct. surrogate")
+
+
+def only_the_mean(q, f, smooth, n):
+    """The path leads to the mean of q, not to its width."""
+    if not (smooth and q.has_rsample):
+        return both(q, f, smooth, n)
+    z = q.rsample((n,))
+    return f(q.mean + (z - q.mean).detach()).mean()
+
+
+def last_draw(q, f, smooth, n):
+    if smooth and q.has_rsample:
+        return both(q, f, smooth, n)
+    z = q.sample((n,))
+    return (f(z) * q.log_prob(z))[-1]
 
 
 def by_score(q, f, n, draw="sample"):
@@ -275,6 +353,9 @@ def by_score(q, f, n, draw="sample"):
         (lambda q, f, smooth, n: f(q.rsample()) if q.has_rsample else by_score(q, f, n), "draws"),
         (lambda q, f, smooth, n: f(q.rsample((n,))) if q.has_rsample else by_score(q, f, n), "shape"),
         (lambda q, f, smooth, n: both(q, f, smooth, n).item(), "type"),
+        (seeded(both), "seeded"),
+        (only_the_mean, "no-gradient"),
+        (last_draw, "few-draws"),
         (
             lambda q, f, smooth, n: (
                 both(q, f, smooth, n) if q.has_rsample else (f(z := q.sample((n,))) * q.log_prob(z).exp()).mean()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Bernoulli, Normal, kl_divergence
+from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 from torch.nn import functional as F
 
 from checks import vae as check
@@ -50,7 +50,49 @@ def reverse(mu, logvar):
     return 0.5 * ((1 + mu**2) / logvar.exp() + logvar - 1).sum(1).mean()
 
 
+def gaussian_kl(mu, logvar):
+    return 0.5 * (mu**2 + logvar.exp() - logvar - 1)
+
+
+def logged(*given):
+    """Only the loss can be differentiated."""
+    terms = loss()(*given)
+    return {name: term if name == "loss" else term.detach() for name, term in terms.items()}
+
+
+class WarmUp:
+    """Answers with a weight of the KL that grows from call to call."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, *given):
+        """The terms, the first two times with too small a weight."""
+        self.calls += 1
+        terms = loss()(*given)
+        return terms | {"loss": terms["recon"] + min(1, self.calls / 3) * terms["kl"]}
+
+
+def seeded_loss(*given):
+    torch.manual_seed(3)
+    return loss()(*given)
+
+
 WRONG_LOSSES = {
+    "sigma-for-variance/2": loss(kl=lambda mu, logvar: 0.5 * (mu**2 + (0.5 * logvar).exp() - logvar - 1).sum(1).mean()),
+    "range/2": loss(recon=lambda a, x: F.binary_cross_entropy(a.sigmoid(), x, reduction="sum") / len(x)),
+    "range/3": loss(
+        recon=lambda a, x: F.binary_cross_entropy_with_logits(a.clamp(-20, 20), x, reduction="sum") / len(x)
+    ),
+    "value": loss(kl=lambda mu, logvar: gaussian_kl(mu, logvar.clamp(-10, 10)).sum(1).mean()),
+    "value/2": loss(kl=lambda mu, logvar: gaussian_kl(mu, logvar).clamp(min=0.05).sum(1).mean()),
+    "value/3": loss(kl=lambda mu, logvar: gaussian_kl(mu.mean(0, keepdim=True), logvar).sum(1).mean()),
+    "no-gradient/2": logged,
+    "sum/2": WarmUp(),
+    "sum/3": loss(total=lambda recon, kl: recon + 4 * kl),
+    "seeded": seeded_loss,
+    "dtype": lambda *given: loss()(*(tensor.double() for tensor in given)),
+    "in-place": loss(kl=lambda mu, logvar: 0.5 * (mu**2 + logvar.exp() - logvar.add_(1)).sum(1).mean()),
     "half": loss(kl=lambda mu, logvar: (mu**2 + logvar.exp() - logvar - 1).sum(1).mean()),
     "dimension-mean": loss(kl=lambda mu, logvar: 0.5 * (mu**2 + logvar.exp() - logvar - 1).mean()),
     "batch-sum": loss(kl=lambda mu, logvar: 0.5 * (mu**2 + logvar.exp() - logvar - 1).sum()),
@@ -63,7 +105,7 @@ WRONG_LOSSES = {
     "sigmoid-twice": loss(recon=twice),
     "squared-error": loss(recon=lambda logits, x: (logits.sigmoid() - x).square().sum() / len(x)),
     "recon-sign": loss(recon=lambda logits, x: Bernoulli(logits=logits).log_prob(x).sum() / len(x)),
-    "not-finite": loss(recon=overflowing),
+    "range": loss(recon=overflowing),
     "sum": loss(total=lambda recon, kl: recon - kl),
     "no-gradient": loss(
         kl=lambda mu, logvar: 0.5 * (mu**2 + logvar.detach().exp() - logvar.detach() - 1).sum(1).mean()
@@ -86,6 +128,11 @@ def by_distributions(mu, logvar):
     return kl_divergence(Normal(mu, (logvar / 2).exp()), Normal(torch.zeros_like(mu), 1)).sum(1).mean()
 
 
+def by_full_covariance(mu, logvar):
+    prior = MultivariateNormal(torch.zeros_like(mu), torch.eye(mu.shape[1]).to(mu))
+    return kl_divergence(MultivariateNormal(mu, torch.diag_embed(logvar.exp())), prior).mean()
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -93,6 +140,10 @@ def by_distributions(mu, logvar):
             kl=by_distributions, recon=lambda a, x: -Bernoulli(logits=a, validate_args=False).log_prob(x).sum(1).mean()
         ),
         loss(recon=lambda logits, x: (F.softplus(logits) - x * logits).sum(1).mean()),
+        loss(recon=lambda a, x: -(x * F.logsigmoid(a) + (1 - x) * F.logsigmoid(-a)).sum(-1).mean(0)),
+        loss(kl=lambda mu, logvar: 0.5 * (mu * mu + torch.expm1(logvar) - logvar).mean(0).sum()),
+        loss(kl=by_full_covariance),
+        lambda *given: loss()(*given) | {"elbo": -loss()(*given)["loss"]},
     ],
 )
 def test_right_loss(answer):
@@ -119,7 +170,54 @@ def averaged(model, x, k):
     return (log_lik + log_prior - q.log_prob(z).mean(-1)).logsumexp(0) - math.log(k)
 
 
+def with_eps(draw):
+    """An answer with z = mu + sigma * draw(k, mu)."""
+
+    def answer(model, x, k):
+        mu, logvar = model.encode(x)
+        sigma = (0.5 * logvar).exp()
+        z = (mu + sigma * draw(k, mu)).expand(k, *mu.shape)
+        log_lik = Bernoulli(logits=model.decode(z)).log_prob(x).sum(-1)
+        log_ratio = (Normal(0.0, 1.0).log_prob(z) - Normal(mu, sigma).log_prob(z)).sum(-1)
+        return (log_lik + log_ratio).logsumexp(0) - math.log(k)
+
+    return answer
+
+
+STORE = {}
+
+
+def kept_eps(k, mu):
+    return STORE.setdefault((k, mu.shape), torch.randn(k, *mu.shape, dtype=mu.dtype))
+
+
+def seeded_estimate(model, x, k):
+    torch.manual_seed(5)
+    return weights(model, x, k).logsumexp(0) - math.log(k)
+
+
+def forked_estimate(model, x, k):
+    with torch.random.fork_rng(devices=[]):
+        return seeded_estimate(model, x, k)
+
+
+def one_maximum(model, x, k):
+    log_weights = weights(model, x, k)
+    top = log_weights.max()
+    return (log_weights - top).exp().mean(0).log() + top
+
+
 WRONG_ESTIMATES = {
+    "not-fresh": with_eps(kept_eps),
+    "not-fresh/2": forked_estimate,
+    "seeded": seeded_estimate,
+    "dependent": with_eps(lambda k, mu: torch.randn(k, 1, mu.shape[1], dtype=mu.dtype)),
+    "underflow/2": lambda m, x, k: (weights(m, x, k).exp().mean(0) + 1e-40).log(),
+    "underflow/3": lambda m, x, k: weights(m, x, k).clamp(min=-700).logsumexp(0) - math.log(k),
+    "underflow/4": one_maximum,
+    "value/3": with_eps(lambda k, mu: torch.randn(1, *mu.shape, dtype=mu.dtype)),
+    "value/4": with_eps(lambda k, mu: torch.randn(k, len(mu), 1, dtype=mu.dtype)),
+    "in-place": lambda m, x, k: (weights(m, x, k).logsumexp(0) - math.log(k), x.zero_())[0],
     "value/2": averaged,
     "elbo": lambda m, x, k: weights(m, x, k, sigma=torch.exp).logsumexp(0) - math.log(k),
     "elbo/2": lambda m, x, k: weights(m, x, k, sigma=lambda logvar: torch.ones_like(logvar)).logsumexp(0) - math.log(k),
@@ -144,7 +242,26 @@ def one_by_one(model, x, k):
     return torch.stack([weights(model, image[None], k).logsumexp(0)[0] - math.log(k) for image in x])
 
 
-@pytest.mark.parametrize("answer", [lambda m, x, k: weights(m, x, k).logsumexp(0) - math.log(k), one_by_one])
+def own_maximum(model, x, k):
+    log_weights = weights(model, x, k)
+    top = log_weights.amax(0)
+    return (log_weights - top).exp().mean(0).log() + top
+
+
+def rows_repeated(model, x, k):
+    return weights(model, x.repeat_interleave(k, 0), 1)[0].view(len(x), k).logsumexp(1) - math.log(k)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda m, x, k: weights(m, x, k).logsumexp(0) - math.log(k),
+        one_by_one,
+        own_maximum,
+        rows_repeated,
+        with_eps(lambda k, mu: torch.randn(k, *mu.shape)),  # in float32
+    ],
+)
 def test_right_estimate(answer):
     check.importance_weighted(answer)
 

@@ -1,0 +1,132 @@
+"""Instant checks of notebook 06, the weight of the KL and dimensions that die."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from checks.common import (
+    close,
+    correct,
+    generator,
+    instant_check,
+    keeps_dtype,
+    recognise,
+    require,
+    require_gradients,
+    require_tensor,
+    untouched,
+)
+from checks.common import numbers as numbers
+
+
+@instant_check
+def gaussian_recon(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
+    """Check `answer(x_hat, x, variance)`: -log N(x; x_hat, variance * I), nats per image, a scalar."""
+    random = generator()
+    for batch, pixels, variance in [(1, 3, 3.0), (3, 4, 0.25), (5, 9, 2.0), (2, 784, 0.01)]:
+        x, x_hat = torch.rand(2, batch, pixels, generator=random, dtype=torch.float64)
+        with untouched(x, x_hat):
+            value = answer(x_hat, x, variance)
+        require_tensor(value, (), "one number, nats per image")
+        perfect = answer(x, x, variance)
+        off = x.clone()
+        off[:, 0] += 1.0
+        cost = (answer(off, x, variance) - perfect) * variance  # of one pixel off by 1: half a squared error
+        slips = {
+            ("sign", "the sign is flipped: asked is minus the log-density"): -0.5,
+            ("half", "the factor 1/2 in front of the squared error is missing"): 1.0,
+            ("sigma", "you divide by sigma; divide by sigma^2, which `variance` is"): math.sqrt(variance) / 2,
+            ("variance-squared", "you square `variance`, but it is sigma^2 already"): 0.5 / variance,
+            ("pixel-mean", "you average over the pixels; sum over them, mean over the batch"): 0.5 / pixels,
+        }
+        if batch > 1:
+            slips["batch-sum", "you sum over the batch; take the mean over the images"] = 0.5 * batch
+        recognise(
+            cost,
+            0.5,
+            slips,
+            f"one pixel off by 1 must cost 1/2 over sigma^2; for {variance} it costs {cost / variance:.4g} nats",
+        )
+        _check_constant(answer, perfect, pixels, variance)
+        expected = -Normal(x_hat, math.sqrt(variance)).log_prob(x).sum() / batch
+        require(close(value, expected), "value", "it doesn't agree with torch.distributions on random numbers")
+    require_gradients(lambda x_hat: answer(x_hat, x[:, :3], 0.5), x_hat=x_hat[:, :3])
+    correct("gaussian_recon: half the squared error over sigma^2, and the constant for every pixel.")
+
+
+def _check_constant(answer: Callable, perfect: Tensor, pixels: int, variance: float) -> None:
+    """Check what a perfect reconstruction costs: the density of one pixel must have the integral 1."""
+    pixel = torch.zeros(1, 1, dtype=torch.float64)
+    require(perfect != 0, "no-constant", "the constant D/2 log(2 pi sigma^2) is missing")
+    one = answer(pixel, pixel, variance)
+    require(not close(perfect, one), "constant-once", "the constant counts once; it belongs to each of the D pixels")
+    require(
+        abs(answer(pixel, pixel, 1.0)) > 1e-9, "no-2-pi", "log 2 pi is missing: for sigma = 1 the constant is not zero"
+    )
+    step = math.sqrt(variance) / 20
+    density = step * sum(math.exp(-answer(pixel + step * i, pixel, variance)) for i in range(-200, 201))
+    require(
+        math.isclose(density, 1.0, rel_tol=1e-6),
+        "integral",
+        f"exp(-recon) of one pixel must have the integral 1 and has {density:.4g}: look at the constant",
+    )
+    require(close(perfect, pixels * one), "constant", "the constant must grow with the number of pixels")
+
+
+@instant_check
+def log_aggregate(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Check `answer(z, mu, logvar)`: log q(z) (n,) at codes z (n, d) for N posteriors mu, logvar (N, d), in nats."""
+    random = generator()
+    for n, N, d in [(1, 1, 2), (4, 3, 2), (3, 5, 4)]:
+        z, mu = (2 * torch.randn(rows, d, generator=random, dtype=torch.float64) for rows in (n, N))
+        logvar = 4 * torch.rand(N, d, generator=random, dtype=torch.float64) - 3
+        with untouched(z, mu, logvar):
+            value = answer(z, mu, logvar)
+        require_tensor(value, (n,), "log q(z), one number for each of the codes z")
+        require(value.isfinite().all(), "not-finite", "the result is not finite; stay with logarithms throughout")
+        sigma = torch.exp(logvar / 2)
+        message = "it doesn't agree with torch.distributions' mixture on random numbers"
+        recognise(value, _mixture(mu, sigma).log_prob(z), _slips(z, mu, logvar), message)
+    far = answer(torch.full((1, 2), 90.0).double(), torch.zeros(3, 2).double(), torch.zeros(3, 2).double())
+    require(
+        far.isfinite().all(),
+        "underflow",
+        "for a code that is far from all posteriors the densities underflow to 0; "
+        "add them up with torch.logsumexp, from their logarithms",
+    )
+    require(close(far, -(90.0**2) - math.log(2 * math.pi)), "far", "far from all posteriors the value is wrong")
+    keeps_dtype(answer, z, mu, logvar)
+    require_gradients(answer, z=z, mu=mu, logvar=logvar)
+    correct("log_aggregate: the mean of the densities, its logarithm in nats, also far away.")
+
+
+def _mixture(mu: Tensor, sigma: Tensor) -> MixtureSameFamily:
+    """The mixture, with equal weights, of Gaussians with these means and standard deviations (N, d)."""
+    weights = Categorical(torch.ones_like(mu[:, 0]))
+    return MixtureSameFamily(weights, Independent(Normal(mu, sigma), 1))
+
+
+def _slips(z: Tensor, mu: Tensor, logvar: Tensor) -> dict[tuple[str, str], Tensor]:
+    """What usual slips give, by their code and message. With one posterior some are right, and never looked at."""
+    sigma = torch.exp(logvar / 2)
+    right = _mixture(mu, sigma).log_prob(z)
+    each = [Independent(Normal(m, s), 1).log_prob(z) for m, s in zip(mu, sigma, strict=True)]
+    by_dimension = [_mixture(mu[:, [j]], sigma[:, [j]]).log_prob(z[:, [j]]) for j in range(z.shape[1])]
+    return {
+        ("no-log-n", "you add the N densities; take their mean: subtract log N"): right + math.log(len(mu)),
+        ("mean-of-logs", "you average the logarithms; average the densities, then take the logarithm"): sum(each)
+        / len(mu),
+        ("sigma-is-exp", "you use exp(logvar), the variance, as sigma"): _mixture(mu, sigma**2).log_prob(z),
+        ("marginals", "you mix each dimension by itself; first add up the dimensions of each posterior, then mix"): sum(
+            by_dimension
+        ),
+        ("dimension-mean", "you average over the dimensions of the code; add up their logarithms"): torch.stack(
+            [one / z.shape[1] for one in each]
+        ).logsumexp(0)
+        - math.log(len(mu)),
+        ("sign", "the sign is flipped: asked is log q(z)"): -right,
+        ("density", "this is q(z) itself; asked is its logarithm"): right.exp(),
+    }
