@@ -57,6 +57,9 @@ publish: $(TOOLS) ## write your repository's address into badges and notebooks: 
 digits: $(TOOLS) ## make utils/digits.npz again (needs npm and the network)
 	$(PY) -m tools.digits
 
+train: $(TOOLS) ## train the networks of notebook 07 again, on all of MNIST (40 minutes on one core; ARGS=--evaluate only measures)
+	$(PY) -m tools.train $(ARGS)
+
 lock: $(TOOLS) ## pin every package that pyproject.toml leads to (newest versions: ARGS=--upgrade)
 	$(PY) -m pip install --quiet uv
 	$(PY) -m uv pip compile --quiet --universal --extra test --extra homework --extra docs --no-annotate --custom-compile-command "make lock" \
@@ -85,4 +88,4 @@ $(TOOLS): $(READY)
 	.venv-colab/bin/python -m pip install --requirement tests/colab.txt
 	@touch $@
 
-.PHONY: help lab test test-all test-colab run figures homework grade slides site format bench publish digits lock clean
+.PHONY: help lab test test-all test-colab run figures homework grade slides site format bench publish digits train lock clean
