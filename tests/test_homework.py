@@ -28,6 +28,8 @@ NO_SECRETS = [  # what the exercises' own texts name, and what everybody writes
     "optimizer.step()",
     "mu, logvar = model.encode(x)",
     "logits = model.decode(z)",
+    "logits, mu, logvar = model(x)",
+    "terms = vae_loss(logits, x, mu, logvar)",
     "return by_mu, by_logvar",
     "return loss.detach()",
     "with torch.random.fork_rng():",
