@@ -25,6 +25,7 @@ SOLUTION = re.compile(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", re.DOTALL)
 NO_SECRETS = [  # what the exercises' own texts name, and what everybody writes
     "optimizer.zero_grad()",
     "loss.backward()",
+    'terms["loss"].backward()',
     "optimizer.step()",
     "mu, logvar = model.encode(x)",
     "logits = model.decode(z)",
