@@ -83,6 +83,7 @@ FORMULAS = {
     "05_exact_inference": [],
     "06_beta_and_collapse": [],
     "07_how_good_is_it": [],
+    "09_discrete_codes": [],
 }
 
 
