@@ -6,38 +6,47 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Exponential, Normal, Weibull
 
-from checks.common import correct, generator, instant_check, require, require_gradients, require_tensor, untouched
+from checks.common import (
+    CheckFailed,
+    close,
+    correct,
+    instant_check,
+    keeps_dtype,
+    require,
+    require_gradients,
+    require_tensor,
+    untouched,
+)
 from checks.common import numbers as numbers
 
 
 @instant_check
 def weibull_from_uniform(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     """Check `answer(u, scale, concentration)`: uniform noise (n,) to Weibull draws (n,)."""
-    random = generator()
-    for scale, concentration in [(2.5, 0.7), (0.4, 3.0), (1.0, 1.0)]:
-        u = torch.rand(50, generator=random, dtype=torch.float64).clamp(0.001, 0.999)
+    for scale, concentration in [(2.5, 0.7), (0.4, 3.0), (1.0, 1.0), (30.0, 0.2)]:
+        u = torch.rand(50, dtype=torch.float64).clamp(0.001, 0.999)
         parameters = [torch.tensor(v, dtype=torch.float64) for v in (scale, concentration)]
-        with untouched(u):
+        with untouched(u, *parameters):
             z = answer(u, *parameters)
         require_tensor(z, (50,), "one draw for each u")
-        require(
-            not z.isnan().any(),
-            "nan",
-            "z is NaN: log(1 - u) is negative, and a negative number has no real power; the minus sign goes inside",
-        )
+        root = "z is NaN: log(1 - u) is negative, and a negative number has no real power; the minus sign goes inside"
+        require(not z.isnan().any(), "nan", root)
         require(torch.equal(z, answer(u, *parameters)), "own-noise", "two calls with the same u differ: use u alone")
         require((z > 0).all(), "negative", "a Weibull draw is positive; where did the minus sign of the exponent go?")
         _compare_quantiles(z.detach(), u, scale, concentration)
         require_gradients(lambda scale, k, u=u: answer(u, scale, k), scale=parameters[0], concentration=parameters[1])
+    one = torch.ones((), dtype=torch.float64)
     for tiny in (1e-12, 1e-30):
-        z = answer(torch.tensor([tiny], dtype=torch.float64), torch.tensor(1.0), torch.tensor(1.0))
-        require(
-            abs(z.item() / tiny - 1) < 1e-6,
-            "log1p",
-            f"at u = {tiny:g}, scale = concentration = 1, z must be {tiny:g} and is {z.item():.12g}: 1 - u rounds off; "
-            "use torch.log1p(-u), and don't clamp u",
+        z = answer(tiny * one[None], one, one)
+        message = (
+            f"at u = {tiny:g}, scale = concentration = 1, z must be {tiny:g} and is {z.item():.12g}: 1 - u rounds off"
         )
-    correct("weibull_from_uniform: F(z) gives u back, gradients to scale and concentration, exact for tiny u.")
+        require(close(z / tiny, 1.0, rtol=1e-6), "log1p", message + "; use torch.log1p(-u), and don't clamp u")
+    z = answer(1 - 2.0**-40 * one[None], one, one)
+    message = f"at u = 1 - 2^-40, scale = concentration = 1, exp(-z) must be 2^-40; don't clamp u, z = {z.item():.6g}"
+    require(close((-z).exp() * 2.0**40, 1.0, rtol=1e-6), "clamped", message)
+    keeps_dtype(answer, u, *parameters)
+    correct("weibull_from_uniform: F(z) gives u back, gradients to scale and concentration, exact at both ends of u.")
 
 
 def _compare_quantiles(z: Tensor, u: Tensor, scale: float, concentration: float) -> None:
@@ -60,7 +69,7 @@ def _compare_quantiles(z: Tensor, u: Tensor, scale: float, concentration: float)
         not is_back(scale ** (1 / concentration), concentration), "scale-inside", "the scale belongs outside the power"
     )
     require(not is_back(1.0, concentration), "no-scale", "the scale plays no part")
-    require(False, "value", "F(z) does not give u back: solve u = 1 - exp(-(z/λ)^k) for z once more")
+    raise CheckFailed("value", "F(z) does not give u back: solve u = 1 - exp(-(z/λ)^k) for z once more")
 
 
 @instant_check
@@ -76,39 +85,37 @@ def _parameter(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64, requires_grad=True)
 
 
-def _gradient(answer: Callable, q: Distribution, parameter: Tensor, f: Callable, smooth: bool, n: int) -> float:
-    """The gradient that the answer's scalar gives to `parameter`, with messages for what can go wrong on the way."""
-    name = type(q).__name__
-    shapes = []
+def _gradients(answer: Callable, q: Distribution, parameter: Tensor, f: Callable, smooth: bool, n: int, repeats: int):
+    """The gradients (repeats,) that the answer's scalars give to `parameter`, and a message for what goes wrong."""
+    name, shapes, gradients = type(q).__name__, [], []
 
     def watched(z: Tensor) -> Tensor:
         shapes.append(tuple(z.shape))
         return f(z)
 
-    try:
-        value = answer(q, watched, smooth, n)
-    except NotImplementedError:
-        require(q.has_rsample, "no-rsample", f"{name} has no rsample: ask q.has_rsample before you call it")
-        raise
-    require(isinstance(value, Tensor), "type", f"return a scalar tensor; you returned a {type(value).__name__}")
-    require(shapes, "not-called", "f was never called")
-    require(
-        shapes[0] == (n,),
-        "draws",
-        f"f was given z of shape {shapes[0]}; draw n values: q.sample((n,)), q.rsample((n,))",
-    )
-    require(
-        value.ndim == 0, "shape", f"return one number; yours has shape {tuple(value.shape)}: average over the draws"
-    )
-    require(
-        value.requires_grad,
-        "no-gradient",
-        f"for {name}, f smooth: {smooth}, no gradient reaches the parameters: .sample() alone has no path, "
-        "multiply by q.log_prob(z)",
-    )
-    (gradient,) = torch.autograd.grad(value, parameter, allow_unused=True)
-    require(gradient is not None, "no-gradient", f"for {name} no gradient reaches the parameter")
-    return gradient.item()
+    for _ in range(repeats):
+        try:
+            with untouched():
+                value = answer(q, watched, smooth, n)
+        except NotImplementedError:
+            require(q.has_rsample, "no-rsample", f"{name} has no rsample: ask q.has_rsample before you call it")
+            raise
+        require(isinstance(value, Tensor), "type", f"return a scalar tensor; you returned a {type(value).__name__}")
+        require(shapes, "not-called", "f was never called")
+        drawn = f"f was given z of shape {shapes[0]}; draw n values: q.sample((n,)), q.rsample((n,))"
+        require(shapes[0] == (n,), "draws", drawn)
+        scalar = f"return one number; yours has shape {tuple(value.shape)}: average over the draws"
+        require(value.ndim == 0, "shape", scalar)
+        gradient = None
+        if value.requires_grad:
+            (gradient,) = torch.autograd.grad(value, parameter, allow_unused=True)
+        message = (
+            f"for {name}, f smooth: {smooth}, no gradient reaches the parameters: .sample() alone has no path, "
+            "multiply by q.log_prob(z)"
+        )
+        require(gradient is not None, "no-gradient", message)
+        gradients.append(gradient.item())
+    return torch.tensor(gradients)
 
 
 def _step(z: Tensor) -> Tensor:
@@ -118,11 +125,12 @@ def _step(z: Tensor) -> Tensor:
 
 def _unbiased(answer: Callable) -> None:
     """Compare averages with exact gradients: Normal, Exponential, Bernoulli, and a step."""
-    mu, rate, logit, place = _parameter(1.0), _parameter(1.5), _parameter(0.4), _parameter(0.5)
+    mu, rate, logit, place, width = map(_parameter, (1.0, 1.5, 0.4, 0.5, 0.7))
     p = torch.sigmoid(logit.detach()).item()
     density = Normal(0.5, 0.8).log_prob(torch.tensor(0.0)).exp().item()
     cases = [
         (Normal(mu, 0.5), mu, torch.square, True, 2.0),
+        (Normal(1.0, width), width, torch.square, True, 2 * 0.7),
         (Exponential(rate), rate, lambda z: z, True, -1 / 1.5**2),
         (Bernoulli(logits=logit), logit, lambda z: 3 * z + 1, True, 3 * p * (1 - p)),
         (Bernoulli(logits=logit), logit, lambda z: 3 * z + 1, False, 3 * p * (1 - p)),
@@ -130,7 +138,7 @@ def _unbiased(answer: Callable) -> None:
     ]
     repeats, n = 100, 400
     for q, parameter, f, smooth, exact in cases:
-        estimates = torch.tensor([_gradient(answer, q, parameter, f, smooth, n) for _ in range(repeats)])
+        estimates = _gradients(answer, q, parameter, f, smooth, n, repeats)
         mean, error = estimates.mean().item(), estimates.std().item() / repeats**0.5
         name = type(q).__name__
         require(
@@ -158,7 +166,7 @@ def _honest_with_two_draws(answer: Callable) -> None:
     """A baseline that holds the draw's own value shrinks the gradient by 1 - 1/n: by half for two draws."""
     logit, repeats = _parameter(0.4), 3000
     q, p = Bernoulli(logits=logit), torch.sigmoid(logit.detach()).item()
-    estimates = torch.tensor([_gradient(answer, q, logit, lambda z: 3 * z + 1, False, 2) for _ in range(repeats)])
+    estimates = _gradients(answer, q, logit, lambda z: 3 * z + 1, False, 2, repeats)
     mean, error, exact = estimates.mean().item(), estimates.std().item() / repeats**0.5, 3 * p * (1 - p)
     require(
         abs(mean - exact) < 6 * error + 0.01,
@@ -169,13 +177,18 @@ def _honest_with_two_draws(answer: Callable) -> None:
 
 
 def _quiet(answer: Callable) -> None:
-    """Where q has a path and f is smooth, the noise must be that of the pathwise gradient."""
-    mu = _parameter(1.0)
-    estimates = [_gradient(answer, Normal(mu, 0.5), mu, torch.square, True, 100) for _ in range(100)]
-    variance, pathwise = torch.tensor(estimates).var().item(), 4 * 0.5**2 / 100
-    require(
-        variance < 3 * pathwise,
-        "noisy",
-        f"unbiased, but for a Normal and smooth f the variance is {variance / pathwise:.0f} times that of the pathwise "
-        "gradient: use .rsample() where q.has_rsample and f is smooth",
+    """The noise must be that of the mean over n draws, and where a path exists, that of the pathwise gradient."""
+    mu, logit, n = _parameter(1.0), _parameter(0.4), 100
+    estimates = _gradients(answer, Normal(mu, 0.5), mu, torch.square, True, n, 100)
+    ratio = estimates.var().item() / (4 * 0.5**2 / n)
+    message = (
+        f"unbiased, but for a Normal and smooth f the variance is {ratio:.0f} times that of the pathwise gradient: use "
+        ".rsample() where q.has_rsample and f is smooth"
     )
+    require(ratio < 3, "noisy", message)
+    estimates, p = (
+        _gradients(answer, Bernoulli(logits=logit), logit, lambda z: 3 * z + 1, True, n, 100),
+        logit.sigmoid(),
+    )
+    ratio = estimates.var().item() / ((16 * p * (1 - p) ** 2 + (1 - p) * p**2 - (3 * p * (1 - p)) ** 2).item() / n)
+    require(ratio < 3, "few-draws", f"the variance is {ratio:.0f} times that of {n} draws: average over all of them")

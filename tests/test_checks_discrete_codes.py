@@ -7,6 +7,20 @@ from checks import discrete_codes as check
 from checks.common import CheckFailed
 
 
+def seeded(function):
+    """The answer, with the seed set inside."""
+
+    def answer(*given):
+        torch.manual_seed(7)
+        return function(*given)
+
+    return answer
+
+
+def in_double(function):
+    return lambda *given: function(*(value.double() if torch.is_tensor(value) else value for value in given))
+
+
 def weibull(u, scale, concentration):
     return scale * (-torch.log1p(-u)) ** (1 / concentration)
 
@@ -38,6 +52,12 @@ def test_weibull_accepts(answer, capsys):
         (lambda u, s, k: weibull(torch.rand_like(u), s, k), "own-noise"),
         (lambda u, s, k: weibull(u, s, k) + 1, "value"),
         (lambda u, s, k: weibull(u, s, k).sum(), "shape"),
+        (lambda u, s, k: weibull(u.clamp(max=0.9995), s, k), "clamped"),
+        (lambda u, s, k: weibull(u, s, k.clamp(min=0.5)), "value"),
+        (lambda u, s, k: weibull(u.sort().values, s, k), "value"),
+        (lambda u, s, k: (weibull(u, s, k), s.data.mul_(2))[0], "in-place"),
+        (in_double(weibull), "dtype"),
+        (seeded(weibull), "seeded"),
     ],
 )
 def test_weibull_names_the_cause(answer, code):
@@ -63,10 +83,34 @@ def both_with_baseline(q, f, smooth, n):
     return torch.sum((values - others) * q.log_prob(z)) / n
 
 
-@pytest.mark.parametrize("answer", [both, both_with_baseline])
+def both_by_ratio(q, f, smooth, n):
+    """With the ratio of q to itself, whose value is 1."""
+    if q.has_rsample and smooth:
+        return torch.mean(f(q.rsample([n])))
+    z = q.sample([n])
+    log_q = q.log_prob(z)
+    return f(z) @ (log_q - log_q.detach()).exp() / n
+
+
+@pytest.mark.parametrize("answer", [both, both_with_baseline, both_by_ratio])
 def test_surrogate_accepts(answer, capsys):
     check.surrogate(answer)
     assert capsys.readouterr().out.startswith("Correct. surrogate")
+
+
+def only_the_mean(q, f, smooth, n):
+    """The path leads to the mean of q, not to its width."""
+    if not (smooth and q.has_rsample):
+        return both(q, f, smooth, n)
+    z = q.rsample((n,))
+    return f(q.mean + (z - q.mean).detach()).mean()
+
+
+def last_draw(q, f, smooth, n):
+    if smooth and q.has_rsample:
+        return both(q, f, smooth, n)
+    z = q.sample((n,))
+    return (f(z) * q.log_prob(z))[-1]
 
 
 def by_score(q, f, n, draw="sample"):
@@ -97,6 +141,9 @@ def by_score(q, f, n, draw="sample"):
         (lambda q, f, smooth, n: f(q.rsample()) if q.has_rsample else by_score(q, f, n), "draws"),
         (lambda q, f, smooth, n: f(q.rsample((n,))) if q.has_rsample else by_score(q, f, n), "shape"),
         (lambda q, f, smooth, n: both(q, f, smooth, n).item(), "type"),
+        (seeded(both), "seeded"),
+        (only_the_mean, "no-gradient"),
+        (last_draw, "few-draws"),
         (
             lambda q, f, smooth, n: (
                 both(q, f, smooth, n) if q.has_rsample else (f(z := q.sample((n,))) * q.log_prob(z).exp()).mean()
