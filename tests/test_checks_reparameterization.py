@@ -233,140 +233,120 @@ def test_score_function_gradient_names_the_cause(answer, code):
     assert failure.value.code == code
 
 
-def weibull(u, scale, concentration):
-    return scale * (-torch.log1p(-u)) ** (1 / concentration)
+def others_by_sum(values):
+    return (values.sum() - values) / (len(values) - 1)
 
 
-def weibull_logs(u, scale, concentration):
-    return (scale.log() + (-torch.log1p(-u)).log() / concentration).exp()
+def others_by_loop(values):
+    return torch.stack([torch.cat([values[:i], values[i + 1 :]]).mean() for i in range(len(values))])
 
 
-@pytest.mark.parametrize("answer", [weibull, weibull_logs])
-def test_weibull_accepts(answer, capsys):
-    check.weibull_from_uniform(answer)
-    assert capsys.readouterr().out.startswith("Correct. weibull_from_uniform")
+def others_by_matrix(values):
+    weights = (1 - torch.eye(len(values), dtype=values.dtype)) / (len(values) - 1)
+    return weights @ values
+
+
+@pytest.mark.parametrize("answer", [others_by_sum, others_by_loop, others_by_matrix])
+def test_leave_one_out_accepts(answer, capsys):
+    check.leave_one_out(answer)
+    assert capsys.readouterr().out.startswith("Correct. leave_one_out")
 
 
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (lambda u, s, k: s * (-u.log()) ** (1 / k), "log-u"),
-        (lambda u, s, k: s * (-torch.log(1 - u)) ** (1 / k), "log1p"),
-        (lambda u, s, k: s * (-torch.log1p(-u)) ** k, "power"),
-        (lambda u, s, k: (-torch.log1p(-u)) ** (1 / k) / s, "scale"),
-        (lambda u, s, k: (-s * torch.log1p(-u)) ** (1 / k), "scale-inside"),
-        (lambda u, s, k: (-torch.log1p(-u)) ** (1 / k) + 0 * s, "no-scale"),
-        (lambda u, s, k: s * torch.log1p(-u) ** (1 / k), "nan"),
-        (lambda u, s, k: weibull(u, s.detach(), k), "no-gradient"),
-        (lambda u, s, k: weibull(u, s, k.detach()), "no-gradient"),
-        (lambda u, s, k: weibull(u, s, k).detach(), "no-gradient"),
-        (lambda u, s, k: weibull(u, (s + s.detach()) / 2, k), "wrong-gradient"),
-        (lambda u, s, k: weibull(torch.rand_like(u), s, k), "own-noise"),
-        (lambda u, s, k: weibull(u, s, k) + 1, "value"),
-        (lambda u, s, k: weibull(u, s, k).sum(), "shape"),
-        (lambda u, s, k: weibull(u.clamp(max=0.9995), s, k), "clamped"),
-        (lambda u, s, k: weibull(u, s, k.clamp(min=0.5)), "value"),
-        (lambda u, s, k: weibull(u.sort().values, s, k), "value"),
-        (lambda u, s, k: (weibull(u, s, k), s.data.mul_(2))[0], "in-place"),
-        (in_double(weibull), "dtype"),
-        (seeded(weibull), "seeded"),
+        (lambda v: v.mean().expand(len(v)), "own-value"),
+        (lambda v: v.sum().expand(len(v)) / (len(v) - 1), "own-value"),
+        (lambda v: (v.sum() - v) / len(v), "n"),
+        (lambda v: v.sum() - v, "sum"),
+        (lambda v: v - others_by_sum(v), "subtracted"),
+        (lambda v: others_by_sum(v).flip(0), "value"),
+        (lambda v: v.flip(0) if len(v) == 2 else v.roll(1), "value"),
+        (lambda v: others_by_sum(v).mean(), "shape"),
+        (lambda v: others_by_sum(v).tolist(), "type"),
+        (lambda v: others_by_sum(v.float()), "dtype"),
+        (lambda v: others_by_sum(v.double()), "dtype"),
+        (lambda v: others_by_sum(v.clamp(-100, 100)), "value"),
+        (lambda v: others_by_sum(v.sub_(0).mul_(2)) / 2, "in-place"),
     ],
 )
-def test_weibull_names_the_cause(answer, code):
+def test_leave_one_out_names_the_cause(answer, code):
     with pytest.raises(CheckFailed) as failure:
-        check.weibull_from_uniform(answer)
+        check.leave_one_out(answer)
     assert failure.value.code == code
 
 
-def both(q, f, smooth, n):
-    if smooth and q.has_rsample:
-        return f(q.rsample((n,))).mean()
-    z = q.sample((n,))
-    return (f(z).detach() * q.log_prob(z)).mean()
+def both_gradients(f, mu, logvar, n, eps=None):
+    means = mu.expand(n, -1).clone().requires_grad_()
+    eps = torch.randn(n, len(mu), dtype=mu.dtype) if eps is None else eps
+    z = means + (0.5 * logvar).exp() * eps
+    values = f(z)
+    (pathwise,) = torch.autograd.grad(values.sum(), means)
+    return values.detach()[:, None] * eps / (0.5 * logvar).exp(), pathwise
 
 
-def both_with_baseline(q, f, smooth, n):
-    if smooth and q.has_rsample:
-        return f(q.rsample((n,))).mean()
-    with torch.no_grad():
-        z = q.sample((n,))
-        values = f(z)
-        others = (values.sum() - values) / (n - 1)
-    return torch.sum((values - others) * q.log_prob(z)) / n
+def ratio(f, mu, logvar, n):
+    by_score, pathwise = both_gradients(f, mu, logvar, n)
+    return by_score.var(0).sum() / pathwise.var(0).sum()
 
 
-def both_by_ratio(q, f, smooth, n):
-    """With the ratio of q to itself, whose value is 1."""
-    if q.has_rsample and smooth:
-        return torch.mean(f(q.rsample([n])))
-    z = q.sample([n])
-    log_q = q.log_prob(z)
-    return f(z) @ (log_q - log_q.detach()).exp() / n
+def ratio_apart(f, mu, logvar, n):
+    """With draws of their own for each estimator, and the score by autograd."""
+    means = mu.expand(n, -1).clone().requires_grad_()
+    q = Normal(means, (0.5 * logvar).exp())
+    (pathwise,) = torch.autograd.grad(f(q.rsample()).sum(), means)
+    z = q.sample()
+    (by_score,) = torch.autograd.grad((f(z) * q.log_prob(z).sum(1)).sum(), means)
+    return (by_score.var(0).mean() / pathwise.var(0).mean()).item()
 
 
-@pytest.mark.parametrize("answer", [both, both_with_baseline, both_by_ratio])
-def test_surrogate_accepts(answer, capsys):
-    check.surrogate(answer)
-    assert capsys.readouterr().out.startswith("Correct. surrogate")
+@pytest.mark.parametrize("answer", [ratio, ratio_apart])
+def test_times_as_many_accepts(answer, capsys):
+    check.times_as_many(answer)
+    assert capsys.readouterr().out.startswith("Correct. times_as_many")
 
 
-def only_the_mean(q, f, smooth, n):
-    """The path leads to the mean of q, not to its width."""
-    if not (smooth and q.has_rsample):
-        return both(q, f, smooth, n)
-    z = q.rsample((n,))
-    return f(q.mean + (z - q.mean).detach()).mean()
+def with_gradients(combine):
+    return lambda f, mu, logvar, n: combine(*both_gradients(f, mu, logvar, n))
 
 
-def last_draw(q, f, smooth, n):
-    if smooth and q.has_rsample:
-        return both(q, f, smooth, n)
-    z = q.sample((n,))
-    return (f(z) * q.log_prob(z))[-1]
+def with_baseline(f, mu, logvar, n):
+    return ratio(lambda z: f(z) - f(z).detach().mean(), mu, logvar, n)
 
 
-def by_score(q, f, n, draw="sample"):
-    z = getattr(q, draw)((n,))
-    return (f(z).detach() * q.log_prob(z)).mean()
+def one_eps_for_all_dimensions(f, mu, logvar, n):
+    by_score, pathwise = both_gradients(f, mu, logvar, n, torch.randn(n, 1, dtype=mu.dtype).expand(n, len(mu)))
+    return by_score.var(0).sum() / pathwise.var(0).sum()
+
+
+def seeds(f, mu, logvar, n):
+    torch.manual_seed(0)
+    return ratio(f, mu, logvar, n)
 
 
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (lambda q, f, smooth, n: f(q.rsample((n,))).mean(), "no-rsample"),
-        (lambda q, f, smooth, n: f(q.sample((n,))).mean(), "no-gradient"),
-        (lambda q, f, smooth, n: by_score(q, f, n), "noisy"),
-        (
-            lambda q, f, smooth, n: f(q.rsample((n,))).mean() if q.has_rsample else by_score(q, f, n),
-            "flat",
-        ),
-        (
-            lambda q, f, smooth, n: (
-                both(q, f, smooth, n) if smooth else by_score(q, f, n, "rsample" if q.has_rsample else "sample")
-            ),
-            "flat",
-        ),
-        (lambda q, f, smooth, n: -both(q, f, smooth, n), "sign"),
-        (lambda q, f, smooth, n: n * both(q, f, smooth, n), "sum"),
-        (lambda q, f, smooth, n: both(q, f, smooth, n) * 2, "biased"),
-        (lambda q, f, smooth, n: both(q, f, smooth, 1), "draws"),
-        (lambda q, f, smooth, n: f(q.rsample()) if q.has_rsample else by_score(q, f, n), "draws"),
-        (lambda q, f, smooth, n: f(q.rsample((n,))) if q.has_rsample else by_score(q, f, n), "shape"),
-        (lambda q, f, smooth, n: both(q, f, smooth, n).item(), "type"),
-        (seeded(both), "seeded"),
-        (only_the_mean, "no-gradient"),
-        (last_draw, "few-draws"),
-        (
-            lambda q, f, smooth, n: (
-                both(q, f, smooth, n) if q.has_rsample else (f(z := q.sample((n,))) * q.log_prob(z).exp()).mean()
-            ),
-            "biased",
-        ),
+        (with_gradients(lambda s, p: p.var(0).sum() / s.var(0).sum()), "upside-down"),
+        (with_gradients(lambda s, p: (s.var(0).sum() / p.var(0).sum()).sqrt()), "std"),
+        (with_gradients(lambda s, p: s.square().sum() / p.square().sum()), "moment"),
+        (with_gradients(lambda s, p: (s.var(0) / p.var(0)).mean()), "mean-of-ratios"),
+        (with_gradients(lambda s, p: (s.var(0) / p.var(0)).sum()), "sum-of-ratios"),
+        (with_gradients(lambda s, p: s[:, 0].var() / p[:, 0].var()), "not-added"),
+        (with_gradients(lambda s, p: s.var() / p.var()), "value"),
+        (with_gradients(lambda s, p: s.var(0) / p.var(0)), "shape"),
+        (with_gradients(lambda s, p: [s.var(), p.var()]), "type"),
+        (lambda f, mu, logvar, n: ratio(f, mu, 2 * logvar, n), "value"),
+        (lambda f, mu, logvar, n: ratio(f, mu, logvar, 100), "draws"),
+        (lambda f, mu, logvar, n: torch.tensor(7.5), "not-called"),
+        (with_baseline, "baseline"),
+        (one_eps_for_all_dimensions, "value"),
+        (seeds, "seeded"),
     ],
 )
-def test_surrogate_names_the_cause(answer, code):
+def test_times_as_many_names_the_cause(answer, code):
     with pytest.raises(CheckFailed) as failure:
-        check.surrogate(answer)
+        check.times_as_many(answer)
     assert failure.value.code == code
 
 
@@ -375,8 +355,8 @@ def test_surrogate_names_the_cause(answer, code):
     [
         ("reparameterize", draw),
         ("score_function_gradient", score),
-        ("weibull_from_uniform", weibull),
-        ("surrogate", both),
+        ("leave_one_out", others_by_sum),
+        ("times_as_many", ratio),
     ],
 )
 def test_the_notebooks_random_numbers_stay_as_they_are(name, answer):

@@ -18,8 +18,8 @@ from tools.grading.dates import moment
 from tools.grading.reading import read
 
 SOURCE = "x = 1  # ü"
-NOTEBOOK = nbformat.writes(new_notebook(cells=[new_code_cell(SOURCE)])).encode()
-OTHER = nbformat.writes(new_notebook(cells=[new_code_cell("x = 2")])).encode()
+NOTEBOOK = nbformat.writes(new_notebook(cells=[new_code_cell(SOURCE, id="answer")])).encode()
+OTHER = nbformat.writes(new_notebook(cells=[new_code_cell("x = 2", id="other")])).encode()
 DEEP = b"[" * 100_000
 NO_NOTEBOOK = "no notebook (a file .ipynb, or a zip with one), only "
 

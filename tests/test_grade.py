@@ -175,7 +175,7 @@ def test_nobody_is_missing(graded):
     assert set(table(graded)) == {*CLASS, "Only an essay"}
 
 
-FULL = {N1: ("80", "20"), N2: ("70", "30"), N3: ("85", "15"), N4: ("85", "15")}
+FULL = {N1: ("80", "20"), N2: ("70", "30"), N3: ("75", "25"), N4: ("85", "15")}
 
 
 @pytest.mark.parametrize("name", [f"Right {N2}", "Marks lost", "José Núñez Colab", "Tests gone"])
