@@ -97,10 +97,10 @@ def test_the_svg_needs_nothing_else_and_says_what_it_shows(name):
 def test_every_file_in_img_is_drawn_by_code_and_shown():
     notebooks = [nbformat.read(path, as_version=4) for path in COURSE.glob("notebooks/*.ipynb")]
     tagged = {name for notebook in notebooks for name in run.figures(notebook)}
-    known = {f"{name}.png" for name in tagged} | {f"{name}.{kind}" for name in ALT for kind in ("svg", "png")}
+    known = tagged | {f"{name}.{kind}" for name in ALT for kind in ("svg", "png")}
     assert {path.name for path in IMG.iterdir()} == known
-    shown = set(re.findall(r"\]\((?:\.\./)?img/(\w+)\.(?:svg|png)\)", "\n".join(markdown())))
-    assert shown == tagged | set(ALT)
+    shown = set(re.findall(r"(?:\]\((?:\.\./)?|src=\")img/(\w+)\.(?:svg|png|webp)", "\n".join(markdown())))
+    assert shown == {name.partition(".")[0] for name in tagged} | set(ALT)
 
 
 def test_every_picture_is_shown_with_its_alternative_text():

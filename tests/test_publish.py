@@ -22,7 +22,7 @@ def copy(tmp_path):
 
 
 def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.suffix in (".md", ".ipynb")}
 
 
 def test_the_course_as_it_is_names_no_repository():
