@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from utils import pictures
-from utils.pictures import KINDS, draw_shapes, load_folder, render
+from utils.pictures import KINDS, draw_shapes, load_folder, render, show_pictures
 
 GREEN = (0, 128, 0)
 
@@ -261,3 +261,21 @@ def test_a_file_in_place_of_a_folder(tmp_path):
     save_many(tmp_path, 1)
     with pytest.raises(NotADirectoryError, match="is a file; give the folder that it is in"):
         load_folder(tmp_path / "0.png")
+
+
+# ---- figures
+
+
+def test_rows_of_pictures_keep_their_places_and_grey_ones_their_grey():
+    x = torch.linspace(-1, 2, 12).view(2, 3, 1, 1, 2).expand(2, 3, 1, 5, 2)
+    fig = show_pictures({"first": x[0], "second": x[1]}, titles=["a", "b", "c"])
+    (ax,) = fig.axes
+    sheet = ax.images[0].get_array()
+    assert sheet.shape == (2 * 7, 3 * 4, 3)
+    expected = torch.linspace(-1, 2, 12).clamp(0, 1).view(2, 3, 2)
+    for row in range(2):
+        for column in range(3):
+            shown = sheet[7 * row + 3, 4 * column + 1 : 4 * column + 3]
+            np.testing.assert_allclose(shown, expected[row, column][:, None].expand(2, 3))
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["first", "second"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b", "c"]

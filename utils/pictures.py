@@ -5,10 +5,13 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 KINDS = ["circle", "square", "triangle", "ring", "cross"]
@@ -40,7 +43,7 @@ def draw_shapes(n: int, seed: int = 0) -> Pictures:
     `size`, the radius in pixels; `hue`, a place on the colour circle in [0, 1); `shade`, the background in [0, 1].
     """
     generator = torch.Generator().manual_seed(seed)
-    limits = {"x": (10, 22), "y": (10, 22), "size": (5, 9), "hue": (0, 1), "shade": (0.55, 0.95)}
+    limits = {"x": (12, 20), "y": (12, 20), "size": (6, 10), "hue": (0, 1), "shade": (0.55, 0.95)}
     labels = torch.randint(len(KINDS), (n,), generator=generator)
     causes = {name: low + (high - low) * torch.rand(n, generator=generator) for name, (low, high) in limits.items()}
     noise = GRAIN / 255 * torch.randn(n, 3, SIZE, SIZE, generator=generator)
@@ -103,6 +106,24 @@ def load_folder(folder: str | Path, size: int = SIZE) -> Pictures:
     classes = sorted(set(names))
     images = torch.from_numpy(np.stack(levels)).permute(0, 3, 1, 2).float().div(255).contiguous()
     return Pictures(images, torch.tensor([classes.index(name) for name in names]), classes, skipped=skipped)
+
+
+def show_pictures(rows: dict[str, Tensor], titles: list[str] | None = None, scale: float = 0.8) -> Figure:
+    """Show named rows of equally many pictures, each row (n, channels, height, width), values in [0, 1] or cut there.
+
+    A picture is `scale` inches wide; `titles` are written above the columns.
+    """
+    framed = [F.pad(x.detach().cpu().float().clamp(0, 1), (1, 1, 1, 1), value=1.0) for x in rows.values()]
+    n, _, height, width = framed[0].shape
+    sheet = torch.stack(framed).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)  # all as one picture, channels last
+    fig, ax = plt.subplots(figsize=(n * scale + 1.3, len(rows) * scale * height / width + 0.3 * bool(titles)))
+    ax.imshow(sheet.expand(-1, -1, 3).numpy())
+    ax.set_yticks([(i + 0.5) * height for i in range(len(rows))], list(rows))
+    ax.set_xticks([(i + 0.5) * width for i in range(n)], titles or [""] * n)
+    ax.tick_params(length=0, labelbottom=False, labeltop=True)
+    ax.spines[:].set_visible(False)
+    ax.grid(False)
+    return fig
 
 
 def _find(folder: Path) -> list[Path]:

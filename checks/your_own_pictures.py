@@ -1,0 +1,162 @@
+"""Instant checks of notebook 08, a VAE for your own pictures."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from checks.common import (
+    correct,
+    generator,
+    instant_check,
+    keeps_dtype,
+    require,
+    require_gradients,
+    require_tensor,
+    untouched,
+)
+from checks.common import numbers as numbers
+
+
+@instant_check
+def log_level(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Check `answer(x, mean, log_scale)`: log-probabilities of 8-bit levels, like x, nats."""
+    random = generator()
+    x = torch.randint(0, 256, (4, 3, 2, 5), generator=random).double() / 255
+    mean = torch.rand(x.shape, generator=random, dtype=torch.float64)
+    log_scale = torch.tensor([-1.0, -2.5, -4.0], dtype=torch.float64).view(3, 1, 1)
+    with untouched(x, mean, log_scale):
+        value = answer(x, mean, log_scale)
+    require_tensor(value, x.shape, "one number for each pixel and channel; don't add them up")
+    require(not value.isnan().any(), "nan", "some results are nan: is it the logarithm of a negative number?")
+    require(not (value >= 0).all(), "sign", "all results are positive; the logarithm of a probability is negative")
+    _check_totals(answer)
+    _check_tails(answer)
+    require(
+        torch.allclose(value, _probability(x, mean, log_scale).log(), atol=1e-8),
+        "value",
+        "every set of 256 probabilities has the sum 1, but single ones differ from (8.1): which level gets which?",
+    )
+    inner, edges = torch.tensor([[[[0.2, 0.6, 0.9]]], [[[0.0, 1.0, 0.0]]]], dtype=torch.float64)
+    narrow = torch.tensor([-3.0], dtype=torch.float64).view(1, 1, 1)
+    for pixels in (inner, edges):
+        around = pixels + torch.tensor([0.1, -0.06, 0.0], dtype=torch.float64)
+        require_gradients(lambda mean, scale, pixels=pixels: answer(pixels, mean, scale), mean=around, log_scale=narrow)
+    keeps_dtype(answer, x, mean, log_scale)
+    correct("log_level: 256 probabilities with the sum 1, open ends, stable far from the mean, right gradients.")
+
+
+def _probability(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """(8.1) by cutting the line into 256 pieces, mirrored so that x is below the mean, where differences are exact."""
+    x, mean = torch.where(x > mean, 1 - x, x), torch.where(x > mean, 1 - mean, mean)
+    cuts = (torch.arange(255, dtype=torch.float64) + 0.5) / 255
+    below = torch.sigmoid((cuts - mean.unsqueeze(-1)) / log_scale.exp().unsqueeze(-1))
+    below = F.pad(F.pad(below, (1, 0), value=0.0), (0, 1), value=1.0)
+    return below.diff(dim=-1).gather(-1, (x * 255).round().long().unsqueeze(-1)).squeeze(-1)
+
+
+def _check_totals(answer: Callable) -> None:
+    """The probabilities of all 256 levels have the sum 1, in the middle, at the ends and beyond them."""
+    levels = (torch.arange(256, dtype=torch.float64) / 255).view(1, 1, 1, 256)
+    for centre, scale in [(0.5, 0.02), (0.02, 0.05), (1.0, 0.1), (-0.1, 0.1), (0.4, 0.6)]:
+        log_scale = torch.tensor(scale, dtype=torch.float64).log().view(1, 1, 1)
+        log_p = answer(levels, torch.full_like(levels, centre), log_scale)
+        total = log_p.exp().sum().item()
+        middle = log_p[..., 1:255].exp().sum().item()
+        expected = torch.sigmoid(torch.tensor([254.5 / 255 - centre, 0.5 / 255 - centre]) / scale).diff().abs().item()
+        require(
+            not math.isclose(total, 255, rel_tol=0.2),
+            "density",
+            "the numbers have the sum 255: this is a density; multiply by the width of a level, 1/255",
+        )
+        require(
+            not math.isclose(middle, 2 * expected, rel_tol=0.05),
+            "wide",
+            "neighbouring levels overlap: each reaches half of 1/255 to either side",
+        )
+        require(
+            math.isclose(middle, expected, rel_tol=1e-4),
+            "middle",
+            f"levels 1 to 254 have the total probability {middle:.4f} where (8.1) gives {expected:.4f} "
+            f"(mean {centre}, scale {scale}): the scale is exp(log_scale)",
+        )
+        require(
+            math.isclose(total, 1.0, rel_tol=1e-6),
+            "ends",
+            f"the 256 probabilities have the sum {total:.4f}: level 0 reaches down to -infinity, level 255 up to "
+            "+infinity",
+        )
+
+
+def _check_tails(answer: Callable) -> None:
+    """Far from the mean the probability is tiny but its logarithm is an ordinary number."""
+    x = torch.tensor([0.6, 0.2, 1.0, 0.0], dtype=torch.float64).view(1, 1, 1, 4)
+    x = (x * 255).round() / 255
+    mean = torch.tensor([0.1, 0.9, -0.2, 1.1], dtype=torch.float64).view(1, 1, 1, 4)
+    for scale, dtype, rtol in [(0.02, torch.float32, 1e-3), (5e-4, torch.float64, 1e-6)]:
+        log_scale = torch.tensor(math.log(scale), dtype=dtype).view(1, 1, 1).requires_grad_()
+        centre = mean.to(dtype).requires_grad_()
+        value = answer(x.to(dtype), centre, log_scale)
+        distance = ((x - mean).abs() - 0.5 / 255) / scale
+        inside = torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64)
+        expected = -distance + inside * math.log(1 - math.exp(-1 / (255 * scale)))
+        require(
+            value.isfinite().all() and torch.allclose(value.double(), expected, rtol=rtol),
+            "far",
+            f"{distance.max():.0f} scales from the mean the logarithm should be {expected.min():.1f} and is "
+            f"{value.min():.1f}: take the logarithm of each factor, never of a difference of two sigmoids",
+        )
+        slopes = torch.autograd.grad(value.sum(), [centre, log_scale], allow_unused=True) if value.requires_grad else []
+        require(
+            all(slope is None or slope.isfinite().all() for slope in slopes),
+            "far-gradient",
+            "far from the mean, or at an end, the gradient is not finite: torch.where passes on nan and infinity even "
+            "from the side that it does not choose",
+        )
+
+
+class _Recorder(nn.Module):
+    """A model whose every result tells what went in."""
+
+    def encode(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        code = torch.stack([x.flatten(1).sum(1), labels.to(x.dtype)], dim=1)
+        return code, code * 0 + 0.4
+
+    def decode(self, z: Tensor, labels: Tensor) -> Tensor:
+        parts = torch.cat([z, labels.to(z.dtype)[:, None]], dim=1)
+        return parts[:, :, None, None].expand(-1, -1, 2, 2)
+
+
+@instant_check
+def swap_label(answer: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Check `answer(model, x, labels, new)`: the pictures x with their own style and the labels `new`."""
+    random = generator()
+    model = _Recorder()
+    for batch in (5, 1):
+        x = torch.rand(batch, 3, 2, 2, generator=random, dtype=torch.float64)
+        labels, new = torch.arange(batch) % 3 + 1, torch.arange(batch) % 4 + 6
+        with untouched(x, labels, new):
+            pictures = answer(model, x, labels, new)
+        require_tensor(pictures, (batch, 3, 2, 2), "one picture for each")
+        sums, encoded, decoded = pictures[:, :, 0, 0].unbind(1)
+        require(
+            torch.equal(decoded, new.double()),
+            "decoded",
+            f"the decoder was given the labels {decoded.tolist()}; it should draw the new ones, {new.tolist()}",
+        )
+        own = labels.double()
+        require(
+            not torch.allclose(encoded, new.double()),
+            "encoded",
+            "the encoder was given the new labels; it should read the style of a picture under its own label",
+        )
+        noisy = not torch.equal(pictures, answer(model, x, labels, new))
+        require(not noisy, "noise", "two calls differ: the style is mu, the most likely code, without noise")
+        require(
+            torch.allclose(encoded, own) and torch.allclose(sums, x.flatten(1).sum(1)),
+            "style",
+            "the code that is decoded is not the mean mu that the encoder gives for the picture and its own label",
+        )
+    correct("swap_label: the style is read under the old label and drawn under the new one.")

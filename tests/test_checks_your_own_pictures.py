@@ -1,0 +1,136 @@
+"""The instant checks of notebook 08: every wrong answer fails with its cause, every right one passes."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from checks import your_own_pictures as check
+from checks.common import CheckFailed
+from tools.cells import definitions
+
+HALF = 1 / 510
+
+
+def test_notebook_answers_pass():
+    notebook = definitions("08_your_own_pictures")
+    check.log_level(notebook.log_level)
+    check.swap_label(notebook.swap_label)
+
+
+def parts(x, mean, log_scale, half=HALF):
+    """The logarithms of the three factors of (8.1)."""
+    scale = log_scale.exp()
+    upper = F.logsigmoid((x + half - mean) / scale)
+    lower = F.logsigmoid((mean - x + half) / scale)
+    return upper, lower, torch.log(-torch.expm1(-2 * half / scale))
+
+
+def by_cases(x, mean, log_scale):
+    upper, lower, width = parts(x, mean, log_scale)
+    return torch.where(x == 0, upper, torch.where(x == 1, lower, upper + lower + width))
+
+
+def by_masks(x, mean, log_scale):
+    upper, lower, width = parts(x, mean, log_scale)
+    bottom, top = (x < HALF).to(x), (x > 1 - HALF).to(x)
+    return (1 - top) * upper + (1 - bottom) * lower + (1 - top) * (1 - bottom) * width
+
+
+def in_levels(x, mean, log_scale):
+    """In units of levels, and with log1p."""
+    level, centre, scale = (255 * x).round(), 255 * mean, 255 * log_scale.exp()
+    above, below = (level + 0.5 - centre) / scale, (level - 0.5 - centre) / scale
+    inner = torch.log1p(-torch.exp(-1 / scale)) - F.softplus(-above) - F.softplus(below)
+    return torch.where(level == 0, -F.softplus(-above), torch.where(level == 255, -F.softplus(below), inner))
+
+
+@pytest.mark.parametrize("answer", [by_cases, by_masks, in_levels])
+def test_right_levels(answer):
+    check.log_level(answer)
+
+
+def naive(x, mean, log_scale):
+    scale = log_scale.exp()
+    above = torch.where(x > 1 - HALF, 1.0, torch.sigmoid((x + HALF - mean) / scale))
+    below = torch.where(x < HALF, 0.0, torch.sigmoid((x - HALF - mean) / scale))
+    return (above - below).log()
+
+
+def density(x, mean, log_scale):
+    t = (x - mean) / log_scale.exp()
+    return F.logsigmoid(t) + F.logsigmoid(-t) - log_scale
+
+
+def infinite_where(x, mean, log_scale):
+    """The right values, but a branch that is not chosen is infinite, and its gradient is nan."""
+    upper, lower, width = parts(x, mean, log_scale)
+    scale = log_scale.exp()
+    direct = (torch.sigmoid((x + HALF - mean) / scale) - torch.sigmoid((x - HALF - mean) / scale)).log()
+    inner = torch.where(direct > -5, direct, upper + lower + width)
+    return torch.where(x == 0, upper, torch.where(x == 1, lower, inner))
+
+
+WRONG_LEVELS = {
+    "sign": lambda *given: -by_cases(*given),
+    "shape": lambda *given: by_cases(*given).sum(),
+    "shape/pixels": lambda *given: by_cases(*given).flatten(1).sum(1),
+    "density": density,
+    "wide": lambda x, mean, log_scale: sum(parts(x, mean, log_scale, half=2 * HALF)),
+    "ends": lambda *given: sum(parts(*given)),
+    "ends/upper": lambda x, *rest: torch.where(x == 1, parts(x, *rest)[1], sum(parts(x, *rest))),
+    "middle": lambda x, mean, log_scale: by_cases(x, mean, log_scale / 2),
+    "middle/channels": lambda x, mean, log_scale: by_cases(x, mean, log_scale - 0.1),
+    "value": lambda x, mean, log_scale: by_cases(x, mean, log_scale.mean(0, keepdim=True)),
+    "far": naive,
+    "far/clamped": lambda x, mean, log_scale: by_cases(x, mean, log_scale).clamp(min=math.log(1e-12)),
+    "far-gradient": infinite_where,
+    "wrong-gradient": lambda x, mean, log_scale: by_cases(x, mean, (log_scale + log_scale.detach()) / 2),
+    "no-gradient": lambda x, mean, log_scale: by_cases(x, mean.detach(), log_scale),
+    "dtype": lambda *given: by_cases(*given).double(),
+}
+
+
+@pytest.mark.parametrize("code", WRONG_LEVELS)
+def test_wrong_levels(code):
+    with pytest.raises(CheckFailed) as caught:
+        check.log_level(WRONG_LEVELS[code])
+    assert caught.value.code == code.partition("/")[0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda model, x, labels, new: model.decode(model.encode(x, labels)[0], new),
+        lambda model, x, labels, new: model.decode(labels=new, z=model.encode(labels=labels, x=x)[0]),
+    ],
+)
+def test_right_swap(answer):
+    check.swap_label(answer)
+
+
+def sampled(model, x, labels, new):
+    mu, logvar = model.encode(x, labels)
+    return model.decode(mu + (0.5 * logvar).exp() * torch.randn_like(mu), new)
+
+
+WRONG_SWAPS = {
+    "decoded": lambda model, x, labels, new: model.decode(model.encode(x, labels)[0], labels),
+    "decoded/first": lambda model, x, labels, new: model.decode(model.encode(x, labels)[0], new[:1].expand(len(x))),
+    "encoded": lambda model, x, labels, new: model.decode(model.encode(x, new)[0], new),
+    "decoded/exchanged": lambda model, x, labels, new: model.decode(model.encode(x, new)[0], labels),
+    "noise": sampled,
+    "style": lambda model, x, labels, new: model.decode(model.encode(x, labels)[1], new),
+    "style/first": lambda model, x, labels, new: model.decode(
+        model.encode(x, labels)[0].mean(0).expand(len(x), 2), new
+    ),
+    "shape": lambda model, x, labels, new: model.decode(model.encode(x, labels)[0], new)[0],
+}
+
+
+@pytest.mark.parametrize("code", WRONG_SWAPS)
+def test_wrong_swap(code):
+    with pytest.raises(CheckFailed) as caught:
+        check.swap_label(WRONG_SWAPS[code])
+    assert caught.value.code == code.partition("/")[0]
