@@ -4,7 +4,9 @@ import math
 
 import pytest
 import torch
+from torch.distributions import Normal
 from torch.nn import functional as F
+from torch.special import log_ndtr, ndtr
 
 from checks import your_own_pictures as check
 from checks.common import CheckFailed
@@ -20,56 +22,68 @@ def test_notebook_answers_pass():
 
 
 def parts(x, mean, log_scale, half=HALF):
-    """The logarithms of the three factors of (8.1)."""
+    """The logarithms of the areas below the upper and above the lower cut, and between the two."""
     scale = log_scale.exp()
-    upper = F.logsigmoid((x + half - mean) / scale)
-    lower = F.logsigmoid((mean - x + half) / scale)
-    return upper, lower, torch.log(-torch.expm1(-2 * half / scale))
+    upper, lower = log_ndtr((x + half - mean) / scale), log_ndtr((mean - x + half) / scale)
+    far = -(x - mean).abs()
+    near, beyond = log_ndtr((far + half) / scale), log_ndtr((far - half) / scale)
+    return upper, lower, near + torch.log(-torch.expm1(beyond - near))
 
 
 def by_cases(x, mean, log_scale):
-    upper, lower, width = parts(x, mean, log_scale)
-    return torch.where(x == 0, upper, torch.where(x == 1, lower, upper + lower + width))
+    upper, lower, inside = parts(x, mean, log_scale)
+    return torch.where(x == 0, upper, torch.where(x == 1, lower, inside))
 
 
 def by_masks(x, mean, log_scale):
-    upper, lower, width = parts(x, mean, log_scale)
-    bottom, top = (x < HALF).to(x), (x > 1 - HALF).to(x)
-    return (1 - top) * upper + (1 - bottom) * lower + (1 - top) * (1 - bottom) * width
+    upper, lower, inside = parts(x, mean, log_scale)
+    black, white = (x < HALF).to(x), (x > 1 - HALF).to(x)
+    return black * upper + white * lower + (1 - white - black) * inside
 
 
-def in_levels(x, mean, log_scale):
-    """In units of levels, and with log1p."""
-    level, centre, scale = (255 * x).round(), 255 * mean, 255 * log_scale.exp()
-    above, below = (level + 0.5 - centre) / scale, (level - 0.5 - centre) / scale
-    inner = torch.log1p(-torch.exp(-1 / scale)) - F.softplus(-above) - F.softplus(below)
-    return torch.where(level == 0, -F.softplus(-above), torch.where(level == 255, -F.softplus(below), inner))
+def mirrored_in_levels(x, mean, log_scale):
+    """In units of levels; where x is above the mean both are mirrored, so that there is one open end."""
+    above = x > mean
+    level, centre = (
+        torch.where(above, 255 - (255 * x).round(), (255 * x).round()),
+        255 * torch.where(above, 1 - mean, mean),
+    )
+    scale = 255 * log_scale.exp()
+    upper, lower = log_ndtr((level + 0.5 - centre) / scale), log_ndtr((level - 0.5 - centre) / scale)
+    inner = upper + torch.log1p(-torch.exp(lower - upper))
+    wide_end = log_ndtr((centre - 254.5) / scale)
+    return torch.where(level == 0, upper, torch.where(level == 255, wide_end, inner))
 
 
-@pytest.mark.parametrize("answer", [by_cases, by_masks, in_levels])
+@pytest.mark.parametrize("answer", [by_cases, by_masks, mirrored_in_levels])
 def test_right_levels(answer):
     check.log_level(answer)
 
 
 def naive(x, mean, log_scale):
     scale = log_scale.exp()
-    above = torch.where(x > 1 - HALF, 1.0, torch.sigmoid((x + HALF - mean) / scale))
-    below = torch.where(x < HALF, 0.0, torch.sigmoid((x - HALF - mean) / scale))
+    above = torch.where(x > 1 - HALF, 1.0, ndtr((x + HALF - mean) / scale))
+    below = torch.where(x < HALF, 0.0, ndtr((x - HALF - mean) / scale))
     return (above - below).log()
 
 
 def density(x, mean, log_scale):
-    t = (x - mean) / log_scale.exp()
-    return F.logsigmoid(t) + F.logsigmoid(-t) - log_scale
+    return Normal(mean, log_scale.exp()).log_prob(x)
+
+
+def logistic(x, mean, log_scale):
+    scale = log_scale.exp()
+    upper, lower = F.logsigmoid((x + HALF - mean) / scale), F.logsigmoid((mean - x + HALF) / scale)
+    inside = upper + lower + torch.log(-torch.expm1(-2 * HALF / scale))
+    return torch.where(x == 0, upper, torch.where(x == 1, lower, inside))
 
 
 def infinite_where(x, mean, log_scale):
     """The right values, but a branch that is not chosen is infinite, and its gradient is nan."""
-    upper, lower, width = parts(x, mean, log_scale)
+    upper, lower, inside = parts(x, mean, log_scale)
     scale = log_scale.exp()
-    direct = (torch.sigmoid((x + HALF - mean) / scale) - torch.sigmoid((x - HALF - mean) / scale)).log()
-    inner = torch.where(direct > -5, direct, upper + lower + width)
-    return torch.where(x == 0, upper, torch.where(x == 1, lower, inner))
+    direct = (ndtr((x + HALF - mean) / scale) - ndtr((x - HALF - mean) / scale)).log()
+    return torch.where(x == 0, upper, torch.where(x == 1, lower, torch.where(direct > -5, direct, inside)))
 
 
 WRONG_LEVELS = {
@@ -77,9 +91,10 @@ WRONG_LEVELS = {
     "shape": lambda *given: by_cases(*given).sum(),
     "shape/pixels": lambda *given: by_cases(*given).flatten(1).sum(1),
     "density": density,
-    "wide": lambda x, mean, log_scale: sum(parts(x, mean, log_scale, half=2 * HALF)),
-    "ends": lambda *given: sum(parts(*given)),
-    "ends/upper": lambda x, *rest: torch.where(x == 1, parts(x, *rest)[1], sum(parts(x, *rest))),
+    "wide": lambda x, mean, log_scale: parts(x, mean, log_scale, half=2 * HALF)[2],
+    "ends": lambda *given: parts(*given)[2],
+    "ends/upper": lambda x, *rest: torch.where(x == 1, parts(x, *rest)[1], parts(x, *rest)[2]),
+    "middle/logistic": logistic,
     "middle": lambda x, mean, log_scale: by_cases(x, mean, log_scale / 2),
     "middle/channels": lambda x, mean, log_scale: by_cases(x, mean, log_scale - 0.1),
     "value": lambda x, mean, log_scale: by_cases(x, mean, log_scale.mean(0, keepdim=True)),
