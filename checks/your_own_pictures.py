@@ -110,7 +110,9 @@ def _check_tails(answer: Callable) -> None:
             f"{distance.max():.0f} scales from the mean the logarithm should be {expected.min():.1f} and is "
             f"{value.min():.1f}: take logarithms first, never of a difference of two numbers near 1",
         )
-        slopes = torch.autograd.grad(value.sum(), [centre, log_scale], allow_unused=True) if value.requires_grad else []
+        beyond = answer(torch.tensor([[[[0.0, 1.0]]]], dtype=dtype), 3 * centre[..., 2:] - 0.6, log_scale)
+        total = value.sum() + beyond.sum()
+        slopes = torch.autograd.grad(total, [centre, log_scale], allow_unused=True) if total.requires_grad else []
         require(
             all(slope is None or slope.isfinite().all() for slope in slopes),
             "far-gradient",

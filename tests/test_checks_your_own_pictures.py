@@ -27,7 +27,7 @@ def parts(x, mean, log_scale, half=HALF):
     upper, lower = log_ndtr((x + half - mean) / scale), log_ndtr((mean - x + half) / scale)
     far = -(x - mean).abs()
     near, beyond = log_ndtr((far + half) / scale), log_ndtr((far - half) / scale)
-    return upper, lower, near + torch.log(-torch.expm1(beyond - near))
+    return upper, lower, near + torch.log(-torch.expm1((beyond - near).clamp(max=-1e-7)))
 
 
 def by_cases(x, mean, log_scale):
@@ -86,6 +86,15 @@ def infinite_where(x, mean, log_scale):
     return torch.where(x == 0, upper, torch.where(x == 1, lower, torch.where(direct > -5, direct, inside)))
 
 
+def no_gradient_beyond_the_ends(x, mean, log_scale):
+    """The right values, but for a mean far below 0 or above 1 the branch that is not chosen has the logarithm of 0."""
+    black, white = x < HALF, x > 1 - HALF
+    distance = torch.where(black, mean - x, torch.where(white, x - mean, (x - mean).abs()))
+    scale = log_scale.exp()
+    upper, lower = log_ndtr((HALF - distance) / scale), log_ndtr((-HALF - distance) / scale)
+    return torch.where(black | white, upper, upper + torch.log(-torch.expm1(lower - upper)))
+
+
 WRONG_LEVELS = {
     "sign": lambda *given: -by_cases(*given),
     "shape": lambda *given: by_cases(*given).sum(),
@@ -101,6 +110,7 @@ WRONG_LEVELS = {
     "far": naive,
     "far/clamped": lambda x, mean, log_scale: by_cases(x, mean, log_scale).clamp(min=math.log(1e-12)),
     "far-gradient": infinite_where,
+    "far-gradient/ends": no_gradient_beyond_the_ends,
     "wrong-gradient": lambda x, mean, log_scale: by_cases(x, mean, (log_scale + log_scale.detach()) / 2),
     "no-gradient": lambda x, mean, log_scale: by_cases(x, mean.detach(), log_scale),
     "dtype": lambda *given: by_cases(*given).double(),
