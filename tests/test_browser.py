@@ -83,6 +83,7 @@ FORMULAS = {
     "06_beta_and_collapse": [],
     "07_how_good_is_it": [],
     "09_discrete_codes": [],
+    "08_your_own_pictures": [],
 }
 
 
