@@ -166,7 +166,7 @@ SLIPS = [
     ("08_your_own_pictures", "8.1", "upper + torch.log(-torch.expm1(step))", "upper", "second term dropped"),
     ("08_your_own_pictures", "8.2", "(x[0].numel() * math.log(2))", "x[0].numel()", "nats for bits"),
     ("08_your_own_pictures", "8.2", "x[0].numel() * math.log(2)", "x[0, 0].numel() * math.log(2)", "channels not counted"),
-    ("08_your_own_pictures", "8.3", "-log_level(x, mean, model.log_scale).sum() / len(x)", "-log_level(x, mean, model.log_scale).mean()", "mean over the pixels"),
+    ("08_your_own_pictures", "8.3", "-log_p(x, mean, model.log_scale).sum() / len(x)", "-log_p(x, mean, model.log_scale).mean()", "mean over the pixels"),
     ("08_your_own_pictures", "8.3", "kl = 0.5 * (mu.square()", "kl = (mu.square()", "½ dropped"),
     ("08_your_own_pictures", "8.3", "logvar - 1).sum() / len(x)", "logvar - 1).mean()", "mean over the latent dimensions"),
     ("08_your_own_pictures", "8.3", "return mu + (0.5 * logvar).exp()", "return mu + logvar.exp()", "σ² for σ"),
