@@ -82,8 +82,8 @@ FORMULAS = {
     "05_exact_inference": [],
     "06_beta_and_collapse": [],
     "07_how_good_is_it": [],
-    "09_discrete_codes": [],
     "08_your_own_pictures": [],
+    "09_discrete_codes": [],
 }
 
 
