@@ -11,6 +11,8 @@ SLIPS = [
     ("01_autoencoder", "1.4", "singular_values[k:].square().sum()", "singular_values[k - 1 :].square().sum()", "one component too many in the rest"),
     ("01_autoencoder", "1.5", "sample_gaussian(m, L, 400_000)", "sample_gaussian(m, C, 400_000)", "covariance for its root"),
     ("01_autoencoder", "1.5", "device=m.device) @ L.T", "device=m.device) @ L", "L for its transpose"),
+    ("01_autoencoder", "1.5", "torch.linalg.cholesky(torch.cov(z.T))", "torch.cov(z.T)", "fitted covariance for its root"),
+    ("01_autoencoder", "1.5", "return z.mean(0), torch", "return z.sum(0), torch", "a sum for the fitted mean"),
     ("02_probability_and_elbo", "2.2", "squared_error / (2 * sigma**2)", "squared_error / sigma**2", "½ dropped"),
     ("02_probability_and_elbo", "2.2", "784 / 2 * (2 * math.pi * sigma**2).log()", "1 / 2 * (2 * math.pi * sigma**2).log()", "the constant once instead of for every pixel"),
     ("02_probability_and_elbo", "2.2", "784 / 2 * (2 * math.pi * sigma**2).log()", "784 / 2 * (sigma**2).log()", "2π constant dropped"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tools import cells as course
-from tools.notebook import SETUP, exercises
+from tools.notebook import SETUP, dependencies, exercises
 from tools.run import normalise
 
 COURSE = Path(__file__).parents[1]
@@ -146,6 +146,14 @@ def test_every_check_names_its_equations_and_can_fail(name):
         for comment in re.findall(r"^ *# checks .*", source, re.MULTILINE):
             assert set(re.findall(r"\(\d+\.\d+\)", comment)) & known, comment
             assert re.search(r"\bassert\b|assert_close|\braise\b", source), source
+
+
+@each_chapter
+def test_no_cell_needs_what_a_check_of_an_equation_defines(name):
+    cells = course.sources(name)
+    checks = {i for i, source in enumerate(cells) if re.search(r"^ *# checks ", source, re.MULTILINE)}
+    for i, source in enumerate(cells):
+        assert checks & set(dependencies(cells, [i])) <= {i}, source
 
 
 @each_chapter
