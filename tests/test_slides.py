@@ -77,11 +77,12 @@ def test_no_exercise_and_no_answer_is_on_a_slide(name):
 
 
 def test_a_text_cell_gives_blocks_and_chosen_sentences_and_its_paragraphs_are_notes():
-    source = "## Why?\n\nBecause. **So it is.** See [02](02_b.ipynb#c).\n\n$$ x $$\n\n* a list"
+    source = "## Why?\n\nBecause. **So it is.** See [02](02_b.ipynb#c), [00](00_a.ipynb)."
+    source += "\n\n![A.](../img/a.png)\n\n$$ x $$\n\n* a list"
     (slide,) = slides.of_notebook(new_notebook(cells=[cell(source, show=["So it"]), cell("Said.", "notes")]))
     assert slide.title == "## Why?"
     assert [block.source for block in slide.blocks] == ["**So it is.**", "$$ x $$", "* a list"]
-    assert slide.notes == ["Because. **So it is.** See [02](02_b.html).", "Said."]
+    assert slide.notes == ["Because. **So it is.** See [02](02_b.html), 00.", "Said."]
 
 
 def test_what_a_cell_is_to_show_must_be_in_it():

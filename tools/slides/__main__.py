@@ -122,7 +122,9 @@ def _text(cell: NotebookNode) -> tuple[list[NotebookNode], list[str]]:
     phrases = set(cell.metadata.get("slideshow", {}).get("show", []))
     for_speaker = cell.metadata.get("slideshow", {}).get("slide_type") == "notes"
     shown, notes, found = [], [], set()
-    for block in re.split(r"\n\s*\n", cell.source.strip()):
+    source = re.sub(r"!\[[^\]]*\]\(\.\./img/\S+\)", "", cell.source)  # pictures in slides are those that code draws
+    source = re.sub(r"\[([^\]]*)\]\(00_\w+\.ipynb\)", r"\1", source)  # this one has no deck
+    for block in re.split(r"\n\s*\n", source.strip()):
         kind = next(kind for kind, beginning in BLOCKS.items() if re.match(beginning, block))
         block = re.sub(r"\((\d\d_\w+)\.ipynb[^)\s]*\)", r"(\1.html)", block)
         if kind == "paragraph":
