@@ -128,7 +128,8 @@ def switch_on() -> None:
     save, load = torch.save, torch.load
     torch.save = lambda saved, *args, **more: save(on_cpu(saved), *args, **more)
     torch.load = lambda *args, map_location, **more: pytree.tree_map(
-        lambda value: value.to(map_location), load(*args, map_location="cpu", **more)
+        lambda value: value.to(map_location) if isinstance(value, torch.Tensor) else value,
+        load(*args, map_location="cpu", **more),
     )
     torch.cuda.is_available = lambda: True
     torch.cuda.get_device_name = lambda: "a pretended GPU"
