@@ -62,7 +62,7 @@ def split_is_right(values, numbers):
     return numbers == pytest.approx([elbo, log_px - elbo, log_px], abs=0.011)
 
 
-# for each notebook with sliders and each of its pictures: whether the numbers below it are right, given the controls' values
+# for each notebook with sliders and each of its pictures: whether the numbers below it are right, given the values
 FORMULAS = {
     "01_autoencoder": [lambda values, numbers: numbers[:2] == pytest.approx(values, abs=0.006)],
     "02_probability_and_elbo": [
