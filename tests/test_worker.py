@@ -288,6 +288,15 @@ def test_the_hand_out_as_given_gets_none_and_no_flag(path, links):
     assert flags == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_our_own_answers_get_all_points_without_a_flag(path):
+    result = Grader(Assignment(path), answers_put_back(path.stem), "autumn", SECONDS).grade()
+    tested = [grade for grade in result.grades if grade.title.startswith("Exercise")]
+    assert [grade.score for grade in tested] == [grade.points for grade in tested]
+    assert result.flags == []
+
+
 TEXT = "The gap: it depends on θ."
 
 
