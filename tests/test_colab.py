@@ -86,7 +86,7 @@ def test_alone_it_fetches_the_course_and_gets_through_its_imports(colab, name):
 
 
 @pytest.mark.skipif(not COLAB, reason="`make test-colab` runs whole notebooks, with Colab's versions of the packages")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name < "05"])  # Part II was not yet run with these versions
 def test_alone_it_runs_whole(colab, name):
     where = colab([*(new_code_cell(source) for source in course.sources(name)), ORIGIN])
     assert Path(where) == colab.content / "course" / "utils" / "__init__.py"
