@@ -2,23 +2,10 @@
 
 import pytest
 import torch
+from test_checks_reparameterization import in_double, seeded
 
 from checks import discrete_codes as check
 from checks.common import CheckFailed
-
-
-def seeded(function):
-    """The answer, with the seed set inside."""
-
-    def answer(*given):
-        torch.manual_seed(7)
-        return function(*given)
-
-    return answer
-
-
-def in_double(function):
-    return lambda *given: function(*(value.double() if torch.is_tensor(value) else value for value in given))
 
 
 def weibull(u, scale, concentration):
