@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 from jupyter_client import KernelManager
 
@@ -30,6 +31,14 @@ if os.name == "posix":  # kernels talk through files: two that start at the same
         start(self, **{"transport": "ipc", "ip": f"{tempfile.gettempdir()}/kernel-{uuid.uuid4().hex}"} | options)
 
     KernelManager.__init__ = start_with_files
+
+
+@pytest.fixture(autouse=True)
+def no_figure_left() -> Iterator[None]:
+    """Tests share a process, in an order that differs between machines: none finds the figures of another."""
+    plt.close("all")
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="module")  # not longer: while it lives, its event loop is in the way of tests that run notebooks

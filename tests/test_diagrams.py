@@ -31,7 +31,6 @@ def clean():
     plt.switch_backend("agg")
     with mpl.rc_context():
         yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -28,13 +28,12 @@ from utils.training import History
 
 @pytest.fixture(autouse=True)
 def clean():
-    """No window, matplotlib's own settings, no figure left over; a warning is an error."""
+    """No window, matplotlib's own settings; a warning is an error."""
     plt.switch_backend("Agg")
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("error")
         mpl.rcdefaults()
         yield
-    plt.close("all")
 
 
 def images(n):
