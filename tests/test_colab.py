@@ -19,6 +19,7 @@ from tools.publish import publish
 COURSE = Path(__file__).parents[1]
 NAMES = course.NAMES
 COLAB = importlib.metadata.version("ipywidgets") == "7.7.1"
+STARTED = [f"practice/{name}" for name in course.CHAPTERS] if COLAB else NAMES[:1]  # there the others run whole
 ORIGIN = new_code_cell("print(utils.__file__)")
 
 
@@ -78,7 +79,7 @@ def setup(name=NAMES[0]):
     return new_code_cell(course.sources(name)[0])
 
 
-@pytest.mark.parametrize("name", [*NAMES, *(f"practice/{name}" for name in course.CHAPTERS)])
+@pytest.mark.parametrize("name", STARTED)
 def test_alone_it_fetches_the_course_and_gets_through_its_imports(colab, name):
     imports = new_code_cell(course.sources(name)[1])
     where = colab([setup(name), imports, setup(name), ORIGIN])  # the setup cell twice: harmless
@@ -86,7 +87,7 @@ def test_alone_it_fetches_the_course_and_gets_through_its_imports(colab, name):
 
 
 @pytest.mark.skipif(not COLAB, reason="`make test-colab` runs whole notebooks, with Colab's versions of the packages")
-@pytest.mark.parametrize("name", [name for name in NAMES if name < "05"])  # Part II was not yet run with these versions
+@pytest.mark.parametrize("name", NAMES)
 def test_alone_it_runs_whole(colab, name):
     where = colab([*(new_code_cell(source) for source in course.sources(name)), ORIGIN])
     assert Path(where) == colab.content / "course" / "utils" / "__init__.py"

@@ -90,6 +90,7 @@ def test_the_lock_names_all_that_is_needed_and_all_that_is_needed_is_installed()
     assert len(seen) > 100
 
 
+@pytest.mark.slow
 def test_conda_s_environment_leads_to_the_same_packages():
     """Conda writes the pip section to a file beside environment.yml and has pip install that; so do we, offline."""
     environment = yaml.safe_load((COURSE / "environment.yml").read_text(encoding="utf-8"))

@@ -14,6 +14,7 @@ from tools import cells as course
 COURSE = Path(__file__).parents[1]
 NAME = "01_autoencoder"
 MARKER = "# NBVAL_CHECK_OUTPUT"
+pytestmark = pytest.mark.slow
 
 
 def shortened() -> nbformat.NotebookNode:

@@ -4,6 +4,7 @@ import ast
 import re
 import symtable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -60,10 +61,15 @@ def dependencies(cells: list[str], needed: list[int]) -> list[int]:
     The setup cell is left out. Not found is a cell that changes a thing without binding its name: one that trains a
     model, say.
     """
-    names = [_Names(source) for source in cells]
+    names = [_names(source) for source in cells]
     ours = [i for i, source in enumerate(cells) if not source.startswith(SETUP)]
     imports = [i for i in ours if names[i].imported][:1]
     return sorted(set().union(*(_depended_on(names, ours, [cell, *imports], cell + 1) for cell in needed)))
+
+
+@cache
+def _names(source: str) -> "_Names":
+    return _Names(source)
 
 
 def _depended_on(names: list["_Names"], ours: list[int], todo: list[int], end: int) -> set[int]:
