@@ -6,7 +6,7 @@ CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PY := .venv/bin/python
 READY := .venv/ready
 TOOLS := .venv/ready-tools
-PYTEST := $(PY) -m pytest -n auto --dist loadfile
+PYTEST := $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r name text; do printf '%-10s %s\n' "$$name" "$$text"; done
