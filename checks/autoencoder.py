@@ -108,54 +108,86 @@ def train_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor], Tens
     correct("train_step: right loss, fresh gradients, one step downhill.")
 
 
+class _Watched(torch.optim.SGD):
+    """Plain SGD that notes at each step which minibatch the network has seen last."""
+
+    def __init__(self, model: _Tiny, lr: float) -> None:
+        super().__init__(model.parameters(), lr=lr)
+        self.minibatches: list[Tensor] = []
+        self.seen = torch.empty(0)
+        model.register_forward_pre_hook(self._look)
+        self.register_step_pre_hook(lambda *_: self.minibatches.append(self.seen))
+
+    def _look(self, _: nn.Module, given: tuple[Tensor, ...]) -> None:
+        """Keep the images that a network gets, when it gets them to learn."""
+        if torch.is_grad_enabled():
+            self.seen = given[0].detach().clone()
+
+
 @instant_check
-def pca_reconstruct(answer: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> None:
-    """Check `answer(x, mean, directions, k)`: (n, D) reconstructed from k principal components."""
-    random = generator()
-    for n, dim in [(12, 5), (40, 9)]:
-        scale = torch.linspace(3, 1, dim, dtype=torch.float64)
-        x = 10 + scale * torch.randn(n, dim, generator=random, dtype=torch.float64)
-        mean = x.mean(0)
-        _, s, directions = torch.linalg.svd(x - mean, full_matrices=False)
-        with untouched(x, mean, directions):
-            nothing = answer(x, mean, directions, 0)
-        require_tensor(nothing, (n, dim), "the code mapped back to pixels")
-        recognise(
-            nothing,
-            mean.expand_as(x),
-            {("no-mean", "add the mean back after the projection"): torch.zeros_like(x)},
-            "with k = 0 every image must come back as the mean",
-        )
-        require(
-            close(answer(mean[None], mean, directions, 1), mean[None]),
-            "not-centred",
-            "the mean image itself must come back unchanged: subtract the mean before you project",
-        )
-        require(
-            close(answer(x[:3] + 1, mean, directions, 0), mean.expand(3, dim)),
-            "own-mean",
-            "use the mean that is given, not the mean of x: held-out images are centred with the training mean",
-        )
-        for k in range(1, dim + 1):
-            x_hat = answer(x, mean, directions, k)
+def train_epoch(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor, int], None]) -> None:
+    """Check `answer(model, optimizer, x, batch_size)`: a step for each minibatch of one shuffled pass over x (n, D)."""
+    for n, batch_size in [(24, 6), (50, 8), (5, 9)]:
+        model, x = _Tiny(), torch.rand(n, 6, dtype=torch.float64)
+        parameters, eta, epochs = list(model.parameters()), 0.01, []
+        for _ in range(2):
+            before = [p.detach().clone() for p in parameters]
+            optimizer = _Watched(model, eta)
+            with untouched(x):
+                answer(model, optimizer, x, batch_size)
+            epochs.append(optimizer.minibatches)
+            _require_one_pass(optimizer.minibatches, x, batch_size)
+            after = [p.detach().clone() for p in parameters]
+            _set(parameters, before)
+            for minibatch in optimizer.minibatches:
+                loss = nn.functional.mse_loss(model(minibatch), minibatch) * 6  # a mean; each image has 6 numbers
+                slopes = torch.autograd.grad(loss, parameters)
+                _set(parameters, [p.detach() - eta * slope for p, slope in zip(parameters, slopes, strict=True)])
             require(
-                k == dim or not close(x_hat, x),
-                "all-directions",
-                f"with k = {k} of {dim} directions every image comes back unchanged: keep only the first k rows",
+                all(close(p, q) for p, q in zip(parameters, after, strict=True)),
+                "steps",
+                "the weights did not move by one `train_step` for each minibatch: is there a step too many, a gradient "
+                "that was not cleared, another loss?",
             )
-            code = (x_hat - mean) @ directions.T
-            require(
-                close(code[:, k:], torch.zeros_like(code[:, k:])),
-                "columns",
-                "the result has parts outside the first k directions: use rows (directions[:k]), not columns",
-            )
-            error, rest = (x - x_hat).square().sum(), s[k:].square().sum()
-            require(
-                close(error, rest),
-                "value",
-                f"with k = {k} the error is {error:.4g} where the singular values leave {rest:.4g}",
-            )
-    correct("pca_reconstruct: centred, projected on the first k directions, moved back.")
+        first, second = ([*map(_key, minibatches)] for minibatches in epochs)
+        new_order = f"in two epochs the minibatches are the same: draw a new permutation of all {n} images each time"
+        require(n < batch_size or first != second, "same-order", new_order)
+        blocks = "the minibatches are shuffled, but each holds the same images every time: shuffle the images"
+        require(n < batch_size or {*map(frozenset, first)} != {*map(frozenset, second)}, "blocks", blocks)
+    correct("train_epoch: each image once, in a new random order, a step for each minibatch.")
+
+
+def _set(parameters: list[Tensor], values: list[Tensor]) -> None:
+    """Give parameters new values in place."""
+    with torch.no_grad():
+        for p, value in zip(parameters, values, strict=True):
+            p.copy_(value)
+
+
+def _key(images: Tensor) -> tuple[float, ...]:
+    """What tells images apart: their first number."""
+    return tuple(images[:, 0].tolist())
+
+
+def _require_one_pass(minibatches: list[Tensor], x: Tensor, batch_size: int) -> None:
+    """Require that the minibatches hold each image of `x` (n, 6) once, in another order, and have the right sizes."""
+    n = len(x)
+    require(minibatches, "no-step", "no step was taken: call train_step for each minibatch")
+    seen, given = _key(torch.cat(minibatches)), _key(x)
+    require({*seen} <= {*given}, "images", "the network gets images that are not in x: take whole rows, x[rows]")
+    took_part = f"{n} images make one epoch; {len({*seen})} of them took part"
+    require(
+        len({*seen}) == n,
+        "lost-images",
+        f"{took_part}: go through a permutation to its end, the smaller last minibatch included",
+    )
+    require(len(seen) == n, "twice", f"{len(seen)} images were used in an epoch of {n}: each takes part exactly once")
+    sizes = [len(part) for part in x.split(batch_size)]
+    found = [len(part) for part in minibatches]
+    require(
+        found == sizes, "batch-size", f"{n} images, batch_size {batch_size}: sizes {sizes} are asked for, not {found}"
+    )
+    require(n < batch_size or seen != given, "not-shuffled", "the images come in their old order: shuffle them")
 
 
 @instant_check

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 from checks import autoencoder as check
 from checks.common import CheckFailed
@@ -14,7 +15,7 @@ NOTEBOOK = definitions("01_autoencoder")
 def test_notebook_answers_pass():
     check.reconstruction_error(NOTEBOOK.reconstruction_error)
     check.train_step(NOTEBOOK.train_step)
-    check.pca_reconstruct(NOTEBOOK.pca_reconstruct)
+    check.train_epoch(NOTEBOOK.train_epoch)
     check.nearest_label_confusion(NOTEBOOK.nearest_label_confusion)
 
 
@@ -113,34 +114,86 @@ def test_right_train_step(answer):
     check.train_step(answer)
 
 
-WRONG_PCA = {
-    "no-mean": lambda x, mean, v, k: (x - mean) @ v[:k].T @ v[:k],
-    "not-centred": lambda x, mean, v, k: mean + x @ v[:k].T @ v[:k],
-    "value": lambda x, mean, v, k: x @ v[:k].T @ v[:k] + mean * (1 + (k == 0)),
-    "columns": lambda x, mean, v, k: mean + (x - mean) @ v[:, :k] @ v[:, :k].T,
-    "all-directions": lambda x, mean, v, k: mean + (x - mean) @ v.T @ v * (k > 0),
-    "shape": lambda x, mean, v, k: (x - mean) @ v[:k].T,
-    "own-mean": lambda x, mean, v, k: x.mean(0) + (x - x.mean(0)) @ v[:k].T @ v[:k],
-    "value/2": lambda x, mean, v, k: mean + 0.5 * (x - mean) @ v[:k].T @ v[:k],
+def epoch(rows=torch.randperm, size=lambda n: n, step=step(), drop=0, times=1):
+    """An answer to `train_epoch` with one thing changed: `rows(n)` is the order, `drop` that many minibatches."""
+
+    def answer(model, optimizer, x, batch_size):
+        for _ in range(times):
+            minibatches = rows(len(x)).split(size(batch_size))
+            for minibatch in minibatches[: len(minibatches) - drop]:
+                step(model, optimizer, x[minibatch])
+
+    return answer
+
+
+def blocks(model, optimizer, x, batch_size):
+    minibatches = x.split(batch_size)
+    for i in torch.randperm(len(minibatches)):
+        step()(model, optimizer, minibatches[i])
+
+
+def shuffled_in_place(model, optimizer, x, batch_size):
+    x.copy_(x[torch.randperm(len(x))])
+    for minibatch in x.split(batch_size):
+        step()(model, optimizer, minibatch)
+
+
+def pixels_shuffled_too(model, optimizer, x, batch_size):
+    epoch()(model, optimizer, torch.stack([row[torch.randperm(6)] for row in x]), batch_size)
+
+
+def seeded(model, optimizer, x, batch_size):
+    torch.manual_seed(0)
+    epoch()(model, optimizer, x, batch_size)
+
+
+WRONG_EPOCHS = {
+    "no-step": lambda model, optimizer, x, batch_size: None,
+    "no-step/2": epoch(step=step(steps=0)),
+    "lost-images": epoch(drop=1),
+    "lost-images/2": epoch(rows=lambda n: torch.randint(n, (n,))),
+    "lost-images/3": epoch(rows=lambda n: torch.randperm(n - 1)),
+    "lost-images/4": lambda model, optimizer, x, batch_size: epoch()(model, optimizer, x[:batch_size], batch_size),
+    "twice": epoch(times=2),
+    "twice/2": epoch(rows=lambda n: torch.cat([torch.randperm(n), torch.randint(n, (3,))])),
+    "batch-size": epoch(size=lambda n: n + 1),
+    "batch-size/2": epoch(size=lambda n: 1),
+    "batch-size/3": lambda model, optimizer, x, batch_size: epoch()(model, optimizer, x, len(x)),
+    "images": pixels_shuffled_too,
+    "not-shuffled": epoch(rows=torch.arange),
+    "same-order": epoch(rows=lambda n: torch.randperm(n, generator=torch.Generator().manual_seed(0))),
+    "seeded": seeded,
+    "in-place": shuffled_in_place,
+    "blocks": blocks,
+    "steps": epoch(step=step(zero=False)),
+    "steps/2": epoch(step=step(loss=lambda model, x: F.mse_loss(model(x), x))),
+    "steps/3": epoch(step=step(loss=lambda model, x: (model(x) - x).square().sum())),
 }
 
 
-@pytest.mark.parametrize("code", WRONG_PCA)
-def test_wrong_pca(code):
+@pytest.mark.parametrize("code", WRONG_EPOCHS)
+def test_wrong_train_epoch(code):
     with pytest.raises(CheckFailed) as caught:
-        check.pca_reconstruct(WRONG_PCA[code])
+        check.train_epoch(WRONG_EPOCHS[code])
     assert caught.value.code == code.partition("/")[0]
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        lambda x, mean, v, k: torch.addmm(mean, x - mean, v[:k].T @ v[:k]),
-        lambda x, mean, v, k: mean + sum(((x - mean) @ d)[:, None] * d for d in v[:k]) + 0 * x,
-    ],
-)
-def test_right_pca(answer):
-    check.pca_reconstruct(answer)
+def by_loader(model, optimizer, x, batch_size):
+    for (minibatch,) in DataLoader(TensorDataset(x), batch_size, shuffle=True):
+        zero_first(model, optimizer, minibatch)
+
+
+def by_index(model, optimizer, x, batch_size):
+    order = torch.rand(len(x)).argsort().tolist()
+    for start in range(0, len(x), batch_size):
+        loss_of(model, x)  # looks at other images in between
+        step()(model, optimizer, x[order[start : start + batch_size]])
+    return loss_of(model, x).item()
+
+
+@pytest.mark.parametrize("answer", [epoch(), by_loader, by_index, epoch(step=zero_first)])
+def test_right_train_epoch(answer):
+    check.train_epoch(answer)
 
 
 def neighbours(z):
