@@ -6,6 +6,8 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.application import Sphinx
 
+from tools import live
+
 project = "Variational autoencoders"
 language = "en"
 extensions = ["myst_nb", "sphinx-mathjax-offline"]
@@ -22,8 +24,9 @@ html_theme_options = {"home_page_in_toc": True, "navbar_persistent": [], "footer
 html_context = {"default_mode": "auto"}  # dark where the reader's system is
 html_title = project
 html_favicon = "icon.svg"
-html_static_path = ["style.css"]
-html_css_files = ["style.css"]
+html_static_path = ["style.css", "live"]
+html_css_files = ["style.css", "live.css"]
+html_js_files = ["live.js"]
 html_show_copyright = False
 html_use_index = False
 
@@ -55,6 +58,9 @@ def mend(app: Sphinx, document: nodes.document) -> None:
         if "://" in picture["uri"]:  # Colab's badge: the page would ask another machine for it
             picture.parent["classes"] += ["button"]
             picture.replace_self(nodes.Text(picture["alt"]))
+    for cell in document.findall(nodes.container):
+        for name in [tag.removeprefix("tag_live:") for tag in cell["classes"] if tag.startswith("tag_live:")]:
+            cell += nodes.raw("", live.html(name), format="html")
     for equation in document.findall(nodes.math_block):  # Sphinx would put one of several lines where \tag is forbidden
         equation["no-wrap"] = True
         equation[:] = [nodes.Text(rf"\[{equation.astext()}\]")]

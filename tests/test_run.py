@@ -10,6 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
+from tools import live
 from tools import run as tool
 from utils import diagrams
 
@@ -128,6 +129,27 @@ def test_the_figure_of_a_tagged_cell_becomes_a_file(write, monkeypatch, tmp_path
     monkeypatch.setattr(tool, "COURSE", tmp_path)
     assert run(monkeypatch, path) == 0
     assert (tmp_path / "img" / "line.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_figure_that_moves_becomes_a_file_and_leaves_no_cell_behind(write, monkeypatch, tmp_path):
+    path = write(
+        f"import sys\nsys.path.insert(0, {str(tool.COURSE)!r})\nexplore = lambda *_, **__: None",
+        "import torch\nkept = torch.tensor([0.5, -1.0])",
+        "def draw(fig):\n    fig.subplots().set(title='$z_1$')\n    return lambda mu: mu\n\n"
+        "def say(mu):\n    return f'mean {mu:.1f}'",
+        "explore(draw, {'mu': 'mean μ'}, figsize=(2, 2), mu=(0.0, 2.0, 1.0))",
+    )
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[4].metadata["tags"] = ["live:trick"]
+    nbformat.write(notebook, path)
+    monkeypatch.setattr(tool, "COURSE", tmp_path)
+    monkeypatch.setattr(live, "LIVE", tmp_path / "docs" / "live")
+    assert run(monkeypatch, path) == 0
+    assert len(nbformat.read(path, as_version=4).cells) == 5
+    figure = live.read("trick")
+    assert (figure["labels"], figure["limits"]) == ({"mu": "mean μ"}, {"mu": [0.0, 2.0, 1.0]})
+    assert (figure["sentence"], figure["panels"][0]["title"]) == ("mean {.1f}", "z₁")
+    assert live.load("trick")["eps"].tolist() == [0.5, -1.0]
 
 
 def test_an_animation_of_a_tagged_cell_becomes_a_file():

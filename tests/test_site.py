@@ -126,7 +126,7 @@ def test_every_picture_is_there_and_described(visits, notebooks):
             assert len(description) > 10, f"{url}: {source}"
             assert not description.endswith(".png"), f"{url}: {source}"
     for path in CHAPTERS:
-        assert len(notebooks[path.stem].pictures) >= (10 if path.stem < "05" else 5)
+        assert len(notebooks[path.stem].pictures) >= (9 if path.stem < "05" else 5)
 
 
 def test_formulas_are_typeset(visits, notebooks):

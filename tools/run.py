@@ -20,6 +20,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from PIL import Image
 
+from tools import live
 from tools.notebook import COURSE, NOTEBOOKS, write_whole
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -94,15 +95,20 @@ def run(path: Path, timeout: int) -> float:
     Raises nbclient's errors when a cell fails, when one takes longer than `timeout` seconds, or when the kernel dies.
     """
     notebook = nbformat.read(path, as_version=4)
+    exports = live.cells(notebook)
+    cells, notebook.cells = notebook.cells, [*notebook.cells, *exports.values()]
     start = time.perf_counter()
     NotebookClient(
         notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": path.parent}}
     ).execute()
     seconds = time.perf_counter() - start
+    notebook.cells = cells
     normalise(notebook)
     write_whole(path, nbformat.writes(notebook) + "\n")
     for name, picture in figures(notebook).items():
         write_whole(COURSE / "img" / name, picture)
+    for name, cell in exports.items():
+        write_whole(COURSE / "docs" / "live" / f"{name}.js", "".join(output.text for output in cell.outputs))
     return seconds
 
 

@@ -7,6 +7,7 @@ them in its property inspector:
     "slideshow": {"slide_type": "slide"}     this cell begins a slide; a "fragment" goes on with it, "notes" are notes
     "slideshow": {…, "show": ["a phrase"]}   sentences, or pieces of code, with this phrase stand on the slide
     "tags": ["lecture:07"]                   the cell belongs to slide 7 of the single lecture
+    "tags": ["live:name"]                    the slide shows the figure that moves, and on paper that of the next cell
 
 Of a text cell the slide shows headings, displayed equations, lists, tables, quotations, and the sentences in `show`;
 its paragraphs become speaker notes. Of a code cell it shows the figures, or what is printed, and the pieces of code
@@ -20,6 +21,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import libcst
@@ -31,6 +33,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from traitlets.config import Config
 
+from tools import live
 from tools.notebook import CHAPTERS, COURSE, HIDDEN
 
 TEMPLATE = Path(__file__).parent / "template"
@@ -158,7 +161,10 @@ def _code(cell: NotebookNode) -> tuple[list[NotebookNode], list[str]]:
     pictures = [output for output in cell.outputs if "image/png" in output.get("data", {})]
     if cell.outputs:
         kind = "figure" if pictures else "printed"
-        shown.append(new_code_cell(outputs=pictures or cell.outputs, metadata={"kind": kind}))
+        moving = [live.html(tag[5:]) for tag in cell.metadata.get("tags", []) if tag.startswith("live:")]
+        shown.append(
+            new_code_cell(outputs=pictures or cell.outputs, metadata={"kind": kind, "moving": "".join(moving)})
+        )
     return shown, []
 
 
@@ -259,6 +265,7 @@ def copy_assets(folder: Path) -> None:
         fonts / "DejaVuSans.ttf",
         fonts / "LICENSE_DEJAVU",
         TEMPLATE / "slides.css",
+        *live.LIVE.iterdir(),
     ):
         shutil.copy(file, folder)
 
@@ -266,6 +273,10 @@ def copy_assets(folder: Path) -> None:
 def decks() -> dict[str, list[Slide]]:
     """All decks by name: one for each notebook, and the lecture."""
     notebooks = {path.stem: nbformat.read(path, as_version=4) for path in CHAPTERS}
+    for notebook in notebooks.values():
+        for cell, below in pairwise(notebook.cells):
+            if any(tag.startswith("live:") for tag in cell.metadata.get("tags", [])):
+                cell.outputs = below.outputs
     of_each = {name: of_notebook(notebook) for name, notebook in notebooks.items()}
     return of_each | {"lecture": of_lecture(notebooks.values())}
 
