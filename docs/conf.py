@@ -1,5 +1,6 @@
 """How Sphinx makes the site, `make site`, from README.md and the notebooks as they are stored: nothing is run."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -75,8 +76,35 @@ def add_index(app: Sphinx, error: Exception | None) -> None:
             shutil.copy(file, Path(app.outdir) / "img")
 
 
+ICON = re.compile(
+    r'"?([\w-]+)"?:\[\d+,\d+,(\[[^\]]*\]),"\w+",(?:"[^"]*"|\["[^"]*","[^"]*"\])\],?'
+)  # in Font Awesome's file
+
+
+def slim(app: Sphinx, error: Exception | None) -> None:
+    """Remove what no page asks for: MathJax's other forms, maps for debugging, and 2,100 of Font Awesome's icons."""
+    if error:
+        return
+    static = Path(app.outdir) / "_static"
+    needed = re.compile(r"mathjax/(tex-chtml\.js|output/chtml/fonts/|input/tex/extensions/|LICENSE)")
+    for file in [path for path in static.rglob("*") if path.is_file()]:
+        name = file.relative_to(static).as_posix()
+        if file.suffix == ".map" or (name.startswith("mathjax/") and not needed.match(name)):
+            file.unlink()
+    icons, used = static / "scripts" / "fontawesome.js", set()
+    for file in [*Path(app.outdir).rglob("*.html"), *static.glob("scripts/*.js")]:
+        if file != icons:
+            used |= set(re.findall(r"\bfa-([a-z-]+)", file.read_text(encoding="utf-8")))
+
+    def kept(icon: re.Match) -> str:
+        return icon[0] if used & {icon[1], *re.findall(r'"([\w-]+)"', icon[2])} else ""
+
+    icons.write_text(ICON.sub(kept, icons.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 def setup(app: Sphinx) -> None:
     """Tell Sphinx when to call these functions."""
     app.connect("source-read", add_contents)
     app.connect("doctree-read", mend, priority=0)  # before Sphinx collects the pictures
     app.connect("build-finished", add_index)
+    app.connect("build-finished", slim)

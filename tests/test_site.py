@@ -48,12 +48,18 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """The address of the finished site, in a folder of a server as on GitHub Pages."""
+def folder(tmp_path_factory):
+    """The folder of the finished site, whose pages are in html/."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, *(part.format(folder) for part in SPHINX.split())]
     built = subprocess.run(command, cwd=COURSE, capture_output=True, text=True, timeout=120)
     assert built.returncode == 0, built.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(folder):
+    """The address of the finished site, in a folder of a server as on GitHub Pages."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/html/"
@@ -86,7 +92,7 @@ def visits(page, home):
         if not page.goto(url).ok:
             continue  # the tests say where the link stands
         found = page.evaluate(LOOK)
-        page.set_viewport_size({"width": 390, "height": 844})
+        page.set_viewport_size({"width": 360, "height": 740})
         visits[url] = SimpleNamespace(**found, width=page.evaluate("document.scrollingElement.scrollWidth"))
         page.set_viewport_size({"width": 1280, "height": 900})
         internal = {urldefrag(link).url for link in found["links"] if link.startswith(home)}
@@ -149,7 +155,16 @@ def test_headings_are_in_order(visits):
 
 
 def test_no_page_is_wider_than_a_phone(visits):
-    assert {url: visit.width for url, visit in visits.items() if visit.width > 390} == {}
+    assert {url: visit.width for url, visit in visits.items() if visit.width > 360} == {}
+
+
+def test_the_site_is_small_and_its_first_page_soon_there(browser, home, folder):
+    assert sum(path.stat().st_size for path in (folder / "html").rglob("*") if path.is_file()) < 30e6
+    page, bytes_loaded = browser.new_page(), []
+    page.on("response", lambda answer: bytes_loaded.append((answer.request.resource_type, len(answer.body()))))
+    page.goto(home, wait_until="networkidle")
+    assert sum(size for kind, size in bytes_loaded if kind != "image") < 1e6
+    page.close()
 
 
 def test_next_and_previous_follow_the_series(visits, home):
