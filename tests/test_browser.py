@@ -78,6 +78,9 @@ FORMULAS = {
         lambda values, numbers: numbers[:2] == pytest.approx(values, abs=0.006),
         lambda values, numbers: (numbers[0], numbers[1]) == (values[0], values[2]),
     ],
+    "08_your_own_pictures": [
+        lambda values, numbers: numbers[1] + numbers[2] == pytest.approx(values[0], abs=0.006) and numbers[0] >= 0,
+    ],
 }
 
 

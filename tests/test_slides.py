@@ -172,7 +172,8 @@ CHECK = """() => {
   for (const formula of slide.querySelectorAll(".equation mjx-container"))
     if (parseFloat(getComputedStyle(formula).fontSize) < 20) wrong.push("a formula too small to read");
   for (const figure of slide.querySelectorAll(".figure img:not(.live ~ img), .live canvas"))
-    if (figure.clientHeight < 180) wrong.push(`a figure ${figure.clientHeight} pixels high`);
+    if (figure.clientHeight < (figure.tagName == "IMG" ? 180 : 140))
+      wrong.push(`a figure ${figure.clientHeight} pixels high`);
   if (slide.querySelector("[data-mml-node=merror]")) wrong.push("an error of MathJax");
   if (/[$]|\\\\begin/.test(slide.innerText)) wrong.push("TeX that is not typeset");
   return wrong;

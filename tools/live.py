@@ -29,9 +29,9 @@ Names = dict[str, Any]  # of the executed notebook; IPython's `In` are the sourc
 
 
 def decoder(network: Any) -> dict[str, np.ndarray]:
-    """The layers of an nn.Sequential of linear layers and ReLUs: weight0 (m, n) and bias0 (m,), weight1, and so on."""
-    linear = [layer for layer in network if hasattr(layer, "weight")]
-    return {f"{part}{i}": _array(getattr(layer, part)) for i, layer in enumerate(linear) for part in ("weight", "bias")}
+    """The layers of an nn.Sequential that have weights: weight0, bias0, weight1, and so on, shaped as in PyTorch."""
+    layers = [layer for layer in network if hasattr(layer, "weight")]
+    return {f"{part}{i}": _array(getattr(layer, part)) for i, layer in enumerate(layers) for part in ("weight", "bias")}
 
 
 def _map(names: Names) -> dict[str, np.ndarray]:
@@ -47,9 +47,16 @@ def _traversal(names: Names) -> dict[str, np.ndarray]:
     return decoder(model.decoder) | {"bits": bits, "mu": _array(model.encode(images)[0]), "kl": _array(names["kl_j"])}
 
 
+def _styles(names: Names) -> dict[str, np.ndarray]:
+    """The layers that draw, in order, the ten pictures (10, 3, 32, 32) in 255ths, and their styles (10, 10)."""
+    given = {"given": _array(255 * names["x"][names["some"]]).round().astype("u1"), "styles": _array(names["styles"])}
+    return decoder(names["model"].draw) | given
+
+
 TENSORS: dict[str, Callable[[Names], dict[str, np.ndarray]]] = {
     "map": _map,
     "traversal": _traversal,
+    "styles": _styles,
     "trick": lambda names: {"eps": _array(names["kept"])},
 }
 
@@ -154,7 +161,7 @@ def html(name: str) -> str:
     for panel in figure["panels"]:
         title = escape(panel["title"] or f"{panel['ylabel']} against {panel['xlabel']}")
         kind = "image" if panel["pixels"] else "plot"
-        height, width = panel["pixels"] or ((720 if panel["square"] else 460), 720)
+        height, width, *_ = panel["pixels"] or ((720 if panel["square"] else 460), 720)
         canvas = f'<canvas class="{kind}" width="{width}" height="{height}" role="img" aria-label="{title}"></canvas>'
         panels[kind] += f"<figure>{canvas}<figcaption>{title}</figcaption></figure>"
     if panels["image"]:

@@ -39,28 +39,47 @@ live.tensor = ([kind, shape, text, scales]) => {
   });
 };
 
+live.linear = (x, weight, bias) => {
+  const n = x.length;
+  return bias.map((start, i) => {
+    let sum = start;
+    for (let j = 0; j < n; j++) sum += weight[i * n + j] * x[j];
+    return sum;
+  });
+};
+
+// A transposed convolution of x (inputs, side, side) with weight (inputs, outputs, 4, 4).
+live.spread = (x, weight, bias, side, stride, padding) => {
+  const size = stride * (side - 1) + 4 - 2 * padding, outputs = bias.length;
+  const spread = Float32Array.from({ length: outputs * size ** 2 }, (_, i) => bias[Math.floor(i / size ** 2)]);
+  x.forEach((value, i) => {
+    const input = Math.floor(i / side ** 2), top = (Math.floor(i / side) % side) * stride - padding, left = (i % side) * stride - padding;
+    for (let output = 0; output < outputs; output++)
+      for (let k = 0; k < 16; k++) {
+        const row = top + (k >> 2), column = left + (k & 3);
+        if (row >= 0 && row < size && column >= 0 && column < size)
+          spread[(output * size + row) * size + column] += value * weight[(input * outputs + output) * 16 + k];
+      }
+  });
+  return spread;
+};
+
 // The probability of ink in each pixel for a code z: linear layers with ReLUs between them, then the logistic function.
 live.decode = (t, z) => {
-  let x = z;
-  for (let layer = 0; t[`weight${layer}`]; layer++) {
-    const input = layer ? x.map((value) => Math.max(value, 0)) : x, n = input.length;
-    const weight = t[`weight${layer}`];
-    x = t[`bias${layer}`].map((bias, i) => {
-      let sum = 0;
-      for (let j = 0; j < n; j++) sum += weight[i * n + j] * input[j];
-      return bias + sum;
-    });
-  }
+  let x = live.linear(z, t.weight0, t.bias0);
+  for (const layer of [1, 2]) x = live.linear(x.map((value) => Math.max(value, 0)), t[`weight${layer}`], t[`bias${layer}`]);
   return x.map((logit) => 1 / (1 + Math.exp(-logit)));
 };
 
 // ---- Panels
 
-// Shows numbers from 0, paper, to 1, ink, in a canvas with a pixel for each.
+// Shows numbers in a canvas with a pixel for each: from 0, paper, to 1, ink, or red, green and blue one after the other.
 live.image = (canvas) => {
   const context = canvas.getContext("2d"), picture = context.createImageData(canvas.width, canvas.height);
-  return (ink) => {
-    ink.forEach((value, i) => picture.data.set([255 * (1 - value), 255 * (1 - value), 255 * (1 - value), 255], 4 * i));
+  const pixels = canvas.width * canvas.height;
+  return (shown) => {
+    const at = (i, color) => (shown.length > pixels ? shown[color * pixels + i] : 1 - shown[i]);
+    for (let i = 0; i < pixels; i++) picture.data.set([255 * at(i, 0), 255 * at(i, 1), 255 * at(i, 2), 255], 4 * i);
     context.putImageData(picture, 0, 0);
   };
 };
@@ -184,13 +203,30 @@ live.figures.trick = ({ eps }, [plot], colors, [{ xlim, ylim, legend }]) => {
     plot.line([[xlim[0], square], [xlim[1], square]], looks[2]);
     plot.line([[xlim[0], exact], [xlim[1], exact]], looks[3], [12, 8]);
     legend.forEach((words, i) => {
-      const [a, b] = [i % 2 ? 1 : -2.4, ylim[1] * (i < 2 ? 0.95 : 0.86)];
+      const [a, b] = [i % 2 ? 0.8 : -2.6, ylim[1] * (i < 2 ? 0.95 : 0.86)];
       plot.context.textAlign = "left";
       plot.text(words, plot.x(a) + 14, plot.y(b));
       if (i == 1) plot.dot([a - 0.2, b], looks[i]);
       else plot.line([[a - 0.4, b], [a, b]], looks[i], i == 3 ? [12, 8] : []);
     });
     return [square, exact, mean(z.map((at) => 2 * at)), 2 * mu, mean(z.map((at, i) => 2 * at * eps[i])), 2 * sigma];
+  };
+};
+
+live.figures.styles = (t, pictures) => {
+  const leaky = (values) => values.map((value) => Math.max(value, value / 10)), last = t.styles.length / 10 - 1;
+  const given = (i) => Array.from(t.given.subarray(i * 3072, (i + 1) * 3072), (level) => level / 255);
+  return ({ style }) => {
+    const first = Math.min(Math.floor(style), last - 1), share = style - first;
+    const z = Array.from({ length: 10 }, (_, j) => (1 - share) * t.styles[10 * first + j] + share * t.styles[10 * (first + 1) + j]);
+    pictures.forEach((show, i) => {
+      if (i == 0 || i == pictures.length - 1) return show(given(i ? first + 1 : first));
+      let x = [...z, ...pictures.slice(2).map((_, label) => +(label == i - 1))];
+      for (const layer of [0, 1]) x = leaky(live.linear(x, t[`weight${layer}`], t[`bias${layer}`]));
+      x = leaky(live.spread(x, t.weight2, t.bias2, 4, 2, 1));
+      show(live.spread(x, t.weight3, t.bias3, 8, 4, 0).map((value) => value + 0.5));
+    });
+    return [1 - share, first, share, first + 1];
   };
 };
 
