@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.distributions import MultivariateNormal, Normal, kl_divergence
+from torch.distributions import Normal, kl_divergence
 
 from checks.common import (
     close,
@@ -413,91 +413,111 @@ def elbo_estimate(answer: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, 
 
 
 @instant_check
-def gap(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
-    """Exercise 2.5: `gap(mu, logvar, posterior_mean, posterior_cov)`, (batch, n) and (n, n) -> (batch,), in nats."""
+def class_elbo(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Exercise 2.5: `class_elbo(q, log_likelihood, prior)`, (batch, classes) twice and (classes,) -> (batch,), nats."""
     randn = _randn()
 
-    def covariance(n: int) -> Tensor:
-        factor = randn(n, n)
-        return factor @ factor.T + 0.3 * torch.eye(n, dtype=torch.float64)
+    def evidence(log_likelihood: Tensor, prior: Tensor) -> Tensor:
+        return (log_likelihood + prior.log()).logsumexp(-1)
 
-    mu, logvar, mean, cov = randn(7, 3), randn(7, 3), randn(7, 3), covariance(3)
-    with untouched(mu, logvar, mean, cov):
-        result = answer(mu, logvar, mean, cov)
+    def right(q: Tensor, log_likelihood: Tensor, prior: Tensor) -> Tensor:
+        """The evidence minus the gap: neither holds the terms that are asked for."""
+        log_posterior = (log_likelihood + prior.log()).log_softmax(-1)
+        return evidence(log_likelihood, prior) + (torch.special.entr(q) + q * log_posterior).sum(-1)
+
+    q, log_likelihood, prior = randn(7, 5).softmax(1), 2 * randn(7, 5) - 3, randn(5).softmax(0)
+    with untouched(q, log_likelihood, prior):
+        result = answer(q, log_likelihood, prior)
     _shape(
         result,
         (7,),
         {
-            (7, 3): ("not-summed", "sum over the dimensions; each image keeps one number"),
-            (): ("batch-sum", "each image keeps its own number; sum over the dimensions only"),
-            (7, 7): ("outer", "the squared distance of each image to itself only: ((error @ precision) * error)"),
+            (7, 5): ("not-summed", "an expectation over q is a sum over the classes, .sum(-1)"),
+            (): ("batch-sum", "sum over the classes only; each image keeps its own number"),
+            (5,): ("wrong-axis", "you sum over the batch; sum over the classes, the last axis"),
+            (7, 1): ("keepdim", "drop the summed axis (no keepdim)"),
         },
     )
-    zero, one = torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)
-    wide = 4 * torch.eye(2, dtype=torch.float64)  # a posterior with variance 4; q has variance 1
-    gap_wide = answer(zero, zero, zero, wide)
+    q, log_likelihood = randn(3, 4).softmax(1), randn(3, 4)
+    prior = randn(4).softmax(0)
+    alone = torch.cat([answer(q[[i]], log_likelihood[[i]], prior) for i in range(3)])
+    require(
+        close(answer(q, log_likelihood, prior), alone),
+        "batch",
+        "an image's ELBO depends on the others in the batch: sum over the classes only, each image by itself",
+    )
+    q, levels, prior = _column(0.6, 0.4), _column(-1, -4), _column(0.75, 0.25)
+    recon, kl = (q * levels).sum(), (q * (q / prior).log()).sum()
+    result = answer(q[None], levels[None], prior)
     recognise(
-        gap_wide,
-        0.25 - 1 + math.log(4),
+        result,
+        recon - kl,
         {
-            ("direction", "this is KL(posterior ‖ q); wanted is KL(q ‖ posterior)"): 4 - 1 - math.log(4),
-            ("half", "the ½ in front is missing: the result is twice too large"): 2 * (0.25 - 1 + math.log(4)),
-            ("no-minus-n", "the -n is missing: where q equals the posterior the gap must be 0"): 0.25 + math.log(4),
-            ("det-signs", "both log det have the wrong sign: a KL is never negative"): 0.25 - 1 - math.log(4),
-            ("no-inverse", "the trace needs the inverse of posterior_cov"): 4 - 1 + math.log(4),
-            ("no-posterior", "posterior_cov doesn't enter"): 0.0,
+            ("direction", "this KL is averaged over the prior; it must be averaged over q: sum q log(q / prior)"): recon
+            - (prior * (prior / q).log()).sum(),
+            ("no-kl", "the KL is missing: this is the first term alone"): recon,
+            ("kl-added", "the KL is added; it must be subtracted"): recon + kl,
+            ("loss", "this is the loss, -ELBO"): kl - recon,
+            ("no-prior", "the prior is forgotten: the KL is the sum of q log(q / prior)"): recon - (q * q.log()).sum(),
+            ("no-entropy", "log q is forgotten: the KL is the sum of q log(q / prior)"): recon
+            + (q * prior.log()).sum(),
+            ("log-of-mean", "you take the logarithm of the mean likelihood; take the mean of the logarithms"): (
+                q * levels.exp()
+            )
+            .sum()
+            .log()
+            - kl,
+            ("evidence", "this is log p(x), which does not depend on q"): (prior * levels.exp()).sum().log(),
+            ("mean", "you average over the classes where a sum, weighted with q, is asked"): (recon - kl) / 2,
+            ("mean-likelihood", "the first term is a sum weighted with q; don't divide by the classes"): recon / 2 - kl,
+            ("unweighted", "the first term must be weighted with q"): levels.mean() - kl,
+            ("mean-kl", "the KL is a sum over the classes, no mean"): recon - kl / 2,
+            ("base-2", "base 2? The result is in nats: use natural logarithms throughout"): recon - kl / math.log(2),
         },
-        "for q = N(0, I) and the posterior N(0, 4I) in two dimensions the gap must be ¼ - 1 + log 4: look at the trace "
-        "(with the inverse of posterior_cov), at -n and at both log det",
+        "for q = (0.6, 0.4), log-likelihoods -1 and -4 and the prior (0.75, 0.25) the ELBO must be "
+        f"{recon - kl:.4f}; it is {result.item():.4f}",
     )
-    recognise(
-        answer(zero, zero, one, wide) - gap_wide,
-        0.25,
-        {
-            ("no-means", "the distance of the two means doesn't enter"): 0.0,
-            ("units", "the squared distance of the means must be in units of the posterior: use the inverse"): 1.0,
-            ("no-inverse", "you multiply by posterior_cov where its inverse belongs"): 4.0,
-        },
-        "the term of the means must be ½ (m - μ)ᵀ S⁻¹ (m - μ)",
-    )
-    recognise(
-        answer(zero, math.log(4) * one, zero, torch.eye(2, dtype=torch.float64)),
-        4 - 1 - math.log(4),
-        {("sigma-is-exp", "exp(logvar) is the variance of q, and you take it for σ"): 16 - 1 - 2 * math.log(4)},
-        "for q with variance 4 the result is off: the variance of q is exp(logvar), its log det the sum of logvar",
+    certain = torch.eye(3, dtype=torch.float64)[[1, 0]]
+    some, thirds = _column(-2, -5, -9)[None].expand(2, 3), _column(0.2, 0.3, 0.5)
+    result = answer(certain, some, thirds)
+    require(
+        not result.isnan().any(),
+        "nan",
+        "where q is 0 the result is nan: 0 · log 0 is nan for a computer, and must count as 0 (torch.xlogy does)",
     )
     require(
-        not close(result, answer(mu, logvar, mean, cov.diagonal().diag())),
-        "diagonal",
-        "only the diagonal of posterior_cov is used; the posterior is correlated: use the matrix",
+        result.isfinite().all(),
+        "infinite",
+        "where q is 0 the result is infinite; such a class must contribute nothing: is it KL(q‖p), q in front?",
     )
-    for n in (1, 2, 6):
-        mu, logvar, mean, cov = randn(5, n), 2 * randn(5, n), randn(5, n), covariance(n)
-        q = MultivariateNormal(mu, torch.diag_embed(logvar.exp()))
-        expected = kl_divergence(q, MultivariateNormal(mean, cov))
-        result = answer(mu, logvar, mean, cov)
-        traces = [(d * logvar.exp()).sum(-1) for d in (1 / cov.diagonal(), cov.inverse().diagonal())]
-        slip = "the trace of S⁻¹Σ needs the diagonal of the inverse, which is not 1 / the diagonal of S"
-        recognise(
-            result,
-            expected,
-            {("inverse-of-diagonal", slip): expected + 0.5 * (traces[0] - traces[1])},
-            f"it doesn't agree with torch.distributions in {n} dimensions",
+    require(
+        close(result, right(certain, some, thirds), atol=1e-6),
+        "zeros",
+        "for a q that is certain the ELBO must be log p(x|z) + log p(z) of that class",
+    )
+    for batch, classes in ((1, 1), (6, 3), (4, 10)):
+        q, log_likelihood = randn(batch, classes).softmax(1), 5 * randn(batch, classes) - 100
+        prior = randn(classes).softmax(0)
+        result = answer(q, log_likelihood, prior)
+        require(
+            result.shape == (batch,) and close(result, right(q, log_likelihood, prior), atol=1e-6),
+            "value",
+            f"for {batch} images and {classes} classes it is not E_q[log p(x|z)] - KL(q‖p(z))",
         )
-        require(close(result[1:], answer(mu[1:], logvar[1:], mean[1:], cov)), "batch", "images in a batch mix")
-    mu, mean, cov = randn(2, 2), randn(2, 2), covariance(2)
-    expected = kl_divergence(MultivariateNormal(mu, torch.diag_embed(EXTREMES.exp())), MultivariateNormal(mean, cov))
-    require(close(answer(mu, EXTREMES, mean, cov), expected), "range", "for logvar = ±30 the gap is off: no clamp")
-    mu = randn(2, 60)
-    result = answer(mu, torch.full_like(mu, math.log(1e-8)), mu, 1e-8 * torch.eye(60, dtype=torch.float64))
+    q, prior = randn(2, 4).softmax(1), randn(4).softmax(0)
+    far = randn(2, 4) - _column(0, 10_000)[:, None]
     require(
-        result.isfinite().all() and result.abs().max() < 1e-6,
-        "underflow",
-        "for a narrow posterior in 60 dimensions the determinant underflows: use torch.logdet, not torch.det().log()",
+        close(answer(q, far, prior), right(q, far, prior), atol=1e-6),
+        "range",
+        "for log-likelihoods near -10,000 it is off: stay with logarithms, no exp and no clamp",
     )
-    keeps_dtype(answer, randn(4, 3), randn(4, 3), randn(4, 3), torch.eye(3))
-    cov = covariance(3)
-    require_gradients(
-        lambda mu, logvar, mean: answer(mu, logvar, mean, cov), mu=randn(4, 3), logvar=randn(4, 3), mean=randn(4, 3)
+    q = torch.tensor([[1.0, 0.0], [1 - 1e-9, 1e-9]], dtype=torch.float64)
+    steep, prior = _column(0, -1e6).expand(2, 2), _column(0.4, 0.6)
+    require(
+        close(answer(q, steep, prior), right(q, steep, prior), atol=1e-6),
+        "range",
+        "a class of q near 0 with a very low log-likelihood must count with its own q: no clamp on q in the first term",
     )
-    correct("gap: zero for the exact posterior, direction, correlations, both means, gradients.")
+    keeps_dtype(answer, randn(4, 3).softmax(1), randn(4, 3), randn(3).softmax(0))
+    require_gradients(answer, q=randn(4, 3).softmax(1), log_likelihood=randn(4, 3), prior=randn(3).softmax(0))
+    correct("class_elbo: both terms, direction, zeros in q, each image alone, gradients.")

@@ -65,10 +65,7 @@ def split_is_right(values, numbers):
 # for each notebook with sliders and each of its pictures: whether the numbers below it are right, given the values
 FORMULAS = {
     "01_autoencoder": [lambda values, numbers: numbers[:2] == pytest.approx(values, abs=0.006)],
-    "02_probability_and_elbo": [
-        split_is_right,
-        lambda values, numbers: numbers[:2] == values and numbers[4] > 0,
-    ],
+    "02_probability_and_elbo": [split_is_right],
     "03_reparameterization": [
         lambda values, numbers: (
             numbers[1::2] == pytest.approx([values[0] ** 2 + values[1] ** 2, 2 * values[0], 2 * values[1]], abs=0.006)

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
+from torch.distributions import Categorical, Independent, Normal, kl_divergence
+from torch.nn import functional as F
 
 from checks import probability_and_elbo as check
 from checks.common import CheckFailed
@@ -20,16 +21,13 @@ def draws(mu, logvar, eps):
     return mu + (0.5 * logvar).exp() * eps
 
 
-def exact_gap(mu, logvar, mean, cov):
-    return kl_divergence(MultivariateNormal(mu, torch.diag_embed(logvar.exp())), MultivariateNormal(mean, cov))
+def in_nats(q, p):
+    """KL of two distributions over classes, by torch.distributions."""
+    return kl_divergence(Categorical(q), Categorical(p.expand_as(q)))
 
 
-def gap_by_parts(mu, logvar, mean, cov, inverse=torch.inverse, half=0.5, n=1, signs=(1, -1)):
-    precision, error = inverse(cov), mean - mu
-    trace = (precision.diagonal() * logvar.exp()).sum(-1)
-    distance = torch.einsum("bi,ij,bj->b", error, precision, error)
-    dets = signs[0] * torch.logdet(cov) + signs[1] * logvar.sum(-1)
-    return half * (trace + distance - n * mu.shape[-1] + dets)
+def negative_entropy(q):
+    return (q * q.clamp(min=torch.finfo(q.dtype).tiny).log()).sum(-1)
 
 
 def estimate_in_place(log_weights):
@@ -38,13 +36,17 @@ def estimate_in_place(log_weights):
     return log_weights.exp().mean(0).log() + top
 
 
-def gap_from_loop(mu, logvar, mean, cov):
-    inverse = torch.linalg.inv(cov)
+def elbo_from_loop(q, ll, p):
     rows = []
-    for m, v, c in zip(mu, logvar, mean, strict=True):
-        d = c - m
-        rows.append(0.5 * (torch.trace(inverse @ v.exp().diag()) + d @ inverse @ d - len(m)))
-    return torch.stack(rows) + 0.5 * (torch.linalg.slogdet(cov).logabsdet - logvar.sum(-1))
+    for one, other in zip(q, ll, strict=True):
+        terms = [a * (b + c.log() - a.log()) for a, b, c in zip(one, other, p, strict=True) if a > 0]
+        rows.append(torch.stack(terms).sum())
+    return torch.stack(rows)
+
+
+def from_the_gap(q, ll, p):
+    joint = ll + p.log()
+    return joint.logsumexp(-1) - torch.xlogy(q, q).sum(-1) + (q * joint.log_softmax(-1)).sum(-1)
 
 
 RIGHT = [
@@ -82,7 +84,20 @@ RIGHT = [
             lambda f, m, v, e: torch.stack([f(draws(m, v, row[None]))[0] for row in e]).mean() - exact_kl(m, v),
         ],
     ),
-    ("gap", [exact_gap, gap_by_parts, gap_from_loop]),
+    (
+        "class_elbo",
+        [
+            lambda q, ll, p: (q * ll).sum(-1) - torch.xlogy(q, q / p).sum(-1),
+            lambda q, ll, p: (q * ll).sum(-1) - in_nats(q, p),
+            lambda q, ll, p: (q * (ll + p.log()) + torch.special.entr(q)).sum(dim=1),
+            lambda q, ll, p: torch.where(q > 0, q * (ll + p.log() - q.log()), 0 * q).sum(-1),
+            lambda q, ll, p: torch.einsum("bc,bc->b", q, ll + p.log()) - negative_entropy(q),
+            lambda q, ll, p: (q * (ll + p.log() - (q + 1e-12).log())).sum(1),
+            lambda q, ll, p: torch.nan_to_num(q * (ll - (q / p).log())).sum(1),
+            elbo_from_loop,
+            from_the_gap,
+        ],
+    ),
 ]
 
 WRONG = [
@@ -127,23 +142,7 @@ WRONG = [
     ("elbo_estimate", lambda f, m, v, e: f(draws(m, v, e.sort(0).values)).mean() - exact_kl(m, v), "draws"),
     ("elbo_estimate", lambda f, m, v, e: f(draws(m, v, e[:, :1])).mean() - exact_kl(m, v), "draws"),
     ("elbo_estimate", lambda f, m, v, e: f(draws(m, v, e)).quantile(0.5) - exact_kl(m, v), "value"),
-    ("gap", lambda m, v, c, cov: gap_by_parts(m, v.clamp(max=5), c, cov), "range"),
-    ("gap", lambda m, v, c, cov: gap_by_parts((m + m.detach()) / 2, v, c, cov), "wrong-gradient"),
     ("gaussian_kl", lambda m, v: 0.5 * ((m**2 + v.exp() - v).sum(-1) - 1), "minus-one-once"),
-    (
-        "gap",
-        lambda m, v, pm, pc: (
-            0.5
-            * (
-                (v.exp() / pc.diagonal()).sum(-1)
-                + ((pm - m) @ pc.inverse() * (pm - m)).sum(-1)
-                - m.shape[-1]
-                + torch.logdet(pc)
-                - v.sum(-1)
-            )
-        ),
-        "inverse-of-diagonal",
-    ),
     ("log_normal", lambda x, m, v: -0.5 * ((x - m) ** 2 / (v / 2).exp() + v + LOG_2PI).sum(-1), "divided-by-sigma"),
     ("log_normal", lambda x, m, v: -0.5 * ((x - m) ** 2 + v + LOG_2PI).sum(-1), "not-divided"),
     ("log_normal", lambda x, m, v: -0.5 * ((x - m) ** 2 * v.exp() + v + LOG_2PI).sum(-1), "multiplied"),
@@ -204,29 +203,37 @@ WRONG = [
     ("elbo_estimate", lambda f, m, v, e: f(draws(m, v, e)).mean() - exact_kl(m, v) / len(m), "kl-mean"),
     ("elbo_estimate", lambda f, m, v, e: f(draws(m, v, e).detach()).mean() - exact_kl(m, v), "wrong-gradient"),
     ("elbo_estimate", lambda f, m, v, e: -(f(draws(m, v, e)).mean() - exact_kl(m, v)), "loss"),
-    (
-        "gap",
-        lambda m, v, c, cov: kl_divergence(
-            MultivariateNormal(c, cov), MultivariateNormal(m, torch.diag_embed(v.exp()))
-        ),
-        "direction",
-    ),
-    ("gap", lambda m, v, c, cov: gap_by_parts(m, v, c, cov, half=1), "half"),
-    ("gap", lambda m, v, c, cov: gap_by_parts(m, v, c, cov, n=0), "no-minus-n"),
-    ("gap", lambda m, v, c, cov: exact_gap(m, v, c, cov.diagonal().diag()), "diagonal"),
-    ("gap", lambda m, v, c, cov: gap_by_parts(m, v, c, cov, inverse=lambda matrix: matrix), "no-inverse"),
-    ("gap", lambda m, v, c, cov: exact_gap(m, v, m, cov), "no-means"),
-    ("gap", lambda m, v, c, cov: exact_gap(m, v, m, cov) + 0.5 * ((c - m) ** 2).sum(-1), "units"),
-    ("gap", lambda m, v, c, cov: gap_by_parts(m, v, c, cov, signs=(-1, 1)), "det-signs"),
-    ("gap", lambda m, v, c, cov: exact_gap(m, 2 * v, c, cov), "sigma-is-exp"),
-    ("gap", lambda m, v, c, cov: exact_gap(m, v, c, cov).sum(), "batch-sum"),
-    (
-        "gap",
-        lambda m, v, c, cov: gap_by_parts(m, v, c, cov) - 0.5 * (torch.logdet(cov) - torch.det(cov).log()),
-        "underflow",
-    ),
-    ("gap", lambda m, v, c, cov: exact_kl(m, v), "no-posterior"),
-    ("gap", lambda m, v, c, cov: exact_gap(m, v, c, cov).detach(), "no-gradient"),
+    ("class_elbo", lambda q, ll, p: q * ll - torch.xlogy(q, q / p), "not-summed"),
+    ("class_elbo", lambda q, ll, p: (q * ll - torch.xlogy(q, q / p)).sum(), "batch-sum"),
+    ("class_elbo", lambda q, ll, p: (q * ll - torch.xlogy(q, q / p)).sum(-1).mean(), "batch-sum"),
+    ("class_elbo", lambda q, ll, p: (q * ll - torch.xlogy(q, q / p)).sum(0), "wrong-axis"),
+    ("class_elbo", lambda q, ll, p: (q * ll - torch.xlogy(q, q / p)).sum(-1, keepdim=True), "keepdim"),
+    ("class_elbo", lambda q, ll, p: (q * ll - torch.xlogy(q, q / p)).mean(-1), "mean"),
+    ("class_elbo", lambda q, ll, p: ll.mean(-1) - torch.xlogy(q, q / p).sum(-1), "unweighted"),
+    ("class_elbo", lambda q, ll, p: (q * ll).mean(-1) - torch.xlogy(q, q / p).sum(-1), "mean-likelihood"),
+    ("class_elbo", lambda q, ll, p: (q * ll).sum(-1) - torch.xlogy(q, q / p).mean(-1), "mean-kl"),
+    ("class_elbo", lambda q, ll, p: (q * ll).sum(-1) - (p * (p / q).log()).sum(-1), "direction"),
+    ("class_elbo", lambda q, ll, p: (q * ll).sum(-1) + torch.xlogy(q, q / p).sum(-1), "kl-added"),
+    ("class_elbo", lambda q, ll, p: torch.xlogy(q, q / p).sum(-1) - (q * ll).sum(-1), "loss"),
+    ("class_elbo", lambda q, ll, p: (q * ll).sum(-1), "no-kl"),
+    ("class_elbo", lambda q, ll, p: (q * ll - torch.xlogy(q, q)).sum(-1), "no-prior"),
+    ("class_elbo", lambda q, ll, p: (q * (ll + p.log())).sum(-1), "no-entropy"),
+    ("class_elbo", lambda q, ll, p: (q * ll.exp()).sum(-1).log() - torch.xlogy(q, q / p).sum(-1), "log-of-mean"),
+    ("class_elbo", lambda q, ll, p: (ll + p.log()).logsumexp(-1) + 0 * q.sum(-1), "evidence"),
+    ("class_elbo", lambda q, ll, p: (q * ll - torch.xlogy(q, q / p) / math.log(2)).sum(-1), "base-2"),
+    ("class_elbo", lambda q, ll, p: (q * (ll - (q / p).log())).sum(-1), "nan"),
+    ("class_elbo", lambda q, ll, p: (q * ll).sum(-1) - F.kl_div(p.log(), q, reduction="sum"), "batch"),
+    ("class_elbo", lambda q, ll, p: (q * ll - torch.xlogy(q, q / p)).sum(-1).detach(), "no-gradient"),
+    ("class_elbo", lambda q, ll, p: (q.detach() * ll - torch.xlogy(q, q / p)).sum(-1), "wrong-gradient"),
+    ("class_elbo", lambda q, ll, p: (q * ll - torch.xlogy(q, q.detach() / p)).sum(-1), "wrong-gradient"),
+    ("class_elbo", lambda q, ll, p: (q * ll - torch.xlogy(q, q / p.detach())).sum(-1), "no-gradient"),
+    ("class_elbo", lambda q, ll, p: (q * ll.clamp(min=-1000) - torch.xlogy(q, q / p)).sum(-1), "range"),
+    ("class_elbo", lambda q, ll, p: (q * ll - q.clamp(min=0.1) * (q.clamp(min=0.1) / p).log()).sum(-1), "zeros"),
+    ("class_elbo", lambda q, ll, p: (q.clamp(min=1e-6) * ll - torch.xlogy(q, q / p)).sum(-1), "zeros"),
+    ("class_elbo", lambda q, ll, p: (q * ll - torch.xlogy(q, q / p)).sum(-1) - ll.mean() + ll.mean(1), "batch"),
+    ("class_elbo", lambda q, ll, p: (q * ll - torch.xlogy(q, q / p)).sum(-1).double(), "dtype"),
+    ("class_elbo", lambda q, ll, p: ((q.mul_(1) * ll.sub_(1)) - torch.xlogy(q, q / p)).sum(-1), "in-place"),
+    ("class_elbo", lambda q, ll, p: [0.0], "type"),
 ]
 
 

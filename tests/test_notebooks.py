@@ -21,9 +21,6 @@ each_notebook = pytest.mark.parametrize("name", NAMES)
 each_chapter = pytest.mark.parametrize("name", course.CHAPTERS)
 each_text = pytest.mark.parametrize("name", [*NAMES, "README"])
 
-FIRST_EDITION = {"02_probability_and_elbo"}  # still long
-each_finishable = pytest.mark.parametrize("name", [name for name in course.CHAPTERS if name not in FIRST_EDITION])
-
 MARKER = "# NBVAL_CHECK_OUTPUT"
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|!?\[[^\[\]]*\]\([^()]*\))*)\]\(([^()\s]+)\)")
 
@@ -176,7 +173,7 @@ def counted(name):
     return words, sum(bool(line.strip()) for source in told for line in source.splitlines())
 
 
-@each_finishable
+@each_chapter
 def test_it_can_be_finished_in_the_time_it_promises(name):
     words, lines = counted(name)
     figures = sum("image/png" in output.get("data", {}) for cell in code(name) for output in cell.outputs)
@@ -189,7 +186,7 @@ def test_it_can_be_finished_in_the_time_it_promises(name):
     assert f"**Time** {5 * math.ceil(minutes / 5)} minutes" in course.load(name).cells[0].source
 
 
-@each_finishable
+@each_chapter
 def test_checks_of_equations_are_folded_and_say_what_holds(name):
     for cell in code(name):
         if re.search(r"^# checks ", cell.source, re.MULTILINE):

@@ -256,10 +256,10 @@ def test_an_answer_that_ends_the_kernel_goes_to_a_person_with_one_flag(grade, na
 @pytest.mark.slow
 def test_a_helper_that_does_not_end_is_waited_for_once_and_its_answers_go_to_a_person(grade, monkeypatch):
     uses = {"gaussian_kl": f"def gaussian_kl(mu, logvar):\n    mu * SLOW\n{KL}"}
-    uses["gap"] = "def gap(mu, logvar, posterior_mean, posterior_cov):\n    return mu * SLOW"
+    uses["class_elbo"] = "def class_elbo(q, log_likelihood, prior):\n    return prior * SLOW"
     notebook = beside(answered(N2, **uses), f"SLOW = 1\n{LOOP}", place="def log_normal(")
     monkeypatch.setattr(worker, "Kernel", None)  # no second one is started to wait in
-    result = grade(notebook, ("gaussian_kl", "gap"), seconds=5)
+    result = grade(notebook, ("gaussian_kl", "class_elbo"), seconds=5)
     assert [grade.score for grade in result.grades] == [None, None]
     assert len(result.flags) == 2
 
