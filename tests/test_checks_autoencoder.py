@@ -114,7 +114,10 @@ def test_right_train_step(answer):
     check.train_step(answer)
 
 
-def epoch(rows=torch.randperm, size=lambda n: n, step=step(), drop=0, times=1):
+RIGHT_STEP = step()
+
+
+def epoch(rows=torch.randperm, size=lambda n: n, step=RIGHT_STEP, drop=0, times=1):
     """An answer to `train_epoch` with one thing changed: `rows(n)` is the order, `drop` that many minibatches."""
 
     def answer(model, optimizer, x, batch_size):
