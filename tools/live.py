@@ -56,6 +56,7 @@ def _styles(names: Names) -> dict[str, np.ndarray]:
 TENSORS: dict[str, Callable[[Names], dict[str, np.ndarray]]] = {
     "map": _map,
     "traversal": _traversal,
+    "posterior": lambda names: {"z": _array(names["z_grid"]), "log_joint": _array(names["log_joint"](names["x_seen"]))},
     "styles": _styles,
     "trick": lambda names: {"eps": _array(names["kept"])},
 }
@@ -84,7 +85,7 @@ def describe(source: str, names: Names) -> dict[str, Any]:
     found: dict[str, Any] = {"colors": COLORS | {"digits": DIGIT_COLORS}}
 
     def explore(draw: Callable, labels: dict[str, str], figsize: tuple[float, float], **limits: tuple) -> None:
-        (drawn,) = [cell for cell in names["In"] if f"def {draw.__name__}(" in cell]
+        drawn = next(cell for cell in names["In"] if f"def {draw.__name__}(" in cell)
         sentence = _sentence(drawn)
         draw(fig := Figure(figsize=figsize))
         found.update(labels=labels, limits=limits, sentence=sentence, panels=[_panel(ax) for ax in fig.axes])
@@ -100,6 +101,8 @@ def _panel(ax: Axes) -> dict[str, Any]:
     size = ax.images[0].get_array().shape if ax.images else None
     legend = [_plain(label) for label in ax.get_legend_handles_labels()[1]]
     shape = {"square": ax.get_aspect() == 1, "pixels": size}
+    if not size and not len(ax.get_yticks()):
+        shape["yticks"] = False
     return plain | shape | {"xlim": ax.get_xlim(), "ylim": ax.get_ylim(), "legend": legend}
 
 
@@ -128,11 +131,12 @@ def export(name: str, source: str, names: Names) -> str:
 
 
 def pack(value: np.ndarray) -> list:
-    """An array as its kind, shape and bytes in base85: uint8, float16, or `BITS` a number and a scale for each row."""
+    """An array as its kind, shape and bytes in base85: uint8, float16 (float32 for float64), or `BITS` a number."""
     if value.dtype.kind != "f":
         return ["u1", value.shape, _text(value.astype("u1"))]
     if value.size < LARGE:
-        return ["f2", value.shape, _text(value.astype("f2"))]
+        kind = "f4" if value.dtype == np.float64 else "f2"
+        return [kind, value.shape, _text(value.astype(kind))]
     half = 2 ** (BITS - 1)
     scale = (np.abs(value).max(axis=1) / (half - 1)).astype("f2")
     whole = np.rint(value / scale[:, None]).clip(1 - half, half - 1) + half
@@ -159,7 +163,7 @@ def html(name: str) -> str:
     figure = read(name)
     panels, sliders = {"plot": "", "image": ""}, ""
     for panel in figure["panels"]:
-        title = escape(panel["title"] or f"{panel['ylabel']} against {panel['xlabel']}")
+        title = escape(panel["title"] or ", ".join(panel["legend"]))
         kind = "image" if panel["pixels"] else "plot"
         height, width, *_ = panel["pixels"] or ((720 if panel["square"] else 460), 720)
         canvas = f'<canvas class="{kind}" width="{width}" height="{height}" role="img" aria-label="{title}"></canvas>'

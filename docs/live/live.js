@@ -29,6 +29,7 @@ live.bytes = (text) => {
 live.tensor = ([kind, shape, text, scales]) => {
   const bytes = live.bytes(text);
   if (kind == "u1") return bytes;
+  if (kind == "f4") return new Float32Array(bytes.buffer);
   if (kind == "f2") return Float32Array.from(new Uint16Array(bytes.buffer), live.half);
   const width = 11, scale = live.tensor(["f2", [], scales]);
   let bits = 0, held = 0, at = 0;
@@ -85,7 +86,7 @@ live.image = (canvas) => {
 };
 
 // Axes in a canvas: x and y turn data into its pixels, clear draws the empty axes.
-live.plot = (canvas, { xlim, ylim, xlabel, ylabel }) => {
+live.plot = (canvas, { xlim, ylim, xlabel, ylabel, yticks = true, legend: words }) => {
   const context = canvas.getContext("2d"), left = 84, right = 16, top = 16, bottom = 78;
   const width = canvas.width - left - right, height = canvas.height - top - bottom;
   const x = (value) => left + (width * (value - xlim[0])) / (xlim[1] - xlim[0]);
@@ -117,7 +118,7 @@ live.plot = (canvas, { xlim, ylim, xlabel, ylabel }) => {
       line([[value, ylim[0]], [value, ylim[1]]], "#e4e4e4", [], 1);
       text(+value.toFixed(1), x(value), y(ylim[0]) + 22);
     }
-    for (const value of ticks(ylim)) {
+    for (const value of yticks ? ticks(ylim) : []) {
       line([[xlim[0], value], [xlim[1], value]], "#e4e4e4", [], 1);
       text(+value.toFixed(1), left - 28, y(value));
     }
@@ -134,9 +135,37 @@ live.plot = (canvas, { xlim, ylim, xlabel, ylabel }) => {
     context.arc(x(a), y(b), size, 0, 7);
     context.fill();
   };
-  const bar = (from, to, high, color) => {
+  const bar = (from, to, high, color, low = 0) => {
     context.fillStyle = color;
-    context.fillRect(x(from), y(high), x(to) - x(from), y(0) - y(high));
+    context.fillRect(x(from), y(high), x(to) - x(from), y(low) - y(high));
+  };
+  // a white pattern that marks an area for readers who do not see its colour
+  const hatch = (from, to, low, high) => {
+    context.save();
+    context.beginPath();
+    context.rect(x(from), y(high), x(to) - x(from), y(low) - y(high));
+    context.clip();
+    context.strokeStyle = "white";
+    context.lineWidth = 4;
+    for (let at = x(from) - height; at < x(to); at += 24) {
+      context.beginPath();
+      context.moveTo(at, y(low));
+      context.lineTo(at + height, y(low) - height);
+      context.stroke();
+    }
+    context.restore();
+  };
+  // what the colours mean: each look is a colour and a dash, "dot" or "area"; below each other, or in columns
+  const legend = (looks, from, columns = 1) => {
+    const [low, high] = ylim, wide = (xlim[1] - xlim[0]) / 20;
+    looks.forEach(([color, kind], i) => {
+      const a = from + Math.floor(i % columns) * 8 * wide, b = high - (high - low) * (0.05 + 0.09 * Math.floor(i / columns));
+      context.textAlign = "left";
+      text(words[i], x(a + wide) + 12, y(b));
+      if (kind == "dot") dot([a + wide / 2, b], color);
+      else line([[a, b], [a + wide, b]], color, kind == "area" ? [] : kind, kind == "area" ? 16 : 3);
+    });
+    context.textAlign = "center";
   };
   // where a pointer is, in data
   const at = (event) => {
@@ -144,7 +173,7 @@ live.plot = (canvas, { xlim, ylim, xlabel, ylabel }) => {
     const across = ((event.clientX - box.left) / box.width) * canvas.width, down = ((event.clientY - box.top) / box.height) * canvas.height;
     return [xlim[0] + ((across - left) / width) * (xlim[1] - xlim[0]), ylim[1] - ((down - top) / height) * (ylim[1] - ylim[0])];
   };
-  return { canvas, context, x, y, line, text, dot, bar, clear, at };
+  return { canvas, context, x, y, line, text, dot, bar, hatch, legend, clear, at };
 };
 
 // ---- Figures: each is given its tensors, panels and colours, and returns a function of the sliders' values. That one draws,
@@ -191,25 +220,46 @@ live.figures.traversal = (t, [bars, ...pictures], colors) => {
   };
 };
 
-live.figures.trick = ({ eps }, [plot], colors, [{ xlim, ylim, legend }]) => {
+live.figures.trick = ({ eps }, [plot], colors, [{ xlim, ylim }]) => {
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
   const grid = Array.from({ length: 161 }, (_, i) => xlim[0] + ((xlim[1] - xlim[0]) * i) / 160);
-  const looks = ["#bbbbbb", colors.approximate, colors.approximate, "black"];
   return ({ mu, sigma }) => {
-    const z = [...eps.map((e) => mu + sigma * e)], square = mean(z.map((value) => value ** 2)), exact = mu ** 2 + sigma ** 2;
+    const z = [...eps].map((e) => mu + sigma * e), square = mean(z.map((value) => value ** 2)), exact = mu ** 2 + sigma ** 2;
     plot.clear();
-    plot.line(grid.map((at) => [at, at ** 2]), looks[0]);
-    for (const at of z) if (at ** 2 < ylim[1]) plot.dot([at, at ** 2], looks[1]);
-    plot.line([[xlim[0], square], [xlim[1], square]], looks[2]);
-    plot.line([[xlim[0], exact], [xlim[1], exact]], looks[3], [12, 8]);
-    legend.forEach((words, i) => {
-      const [a, b] = [i % 2 ? 0.8 : -2.6, ylim[1] * (i < 2 ? 0.95 : 0.86)];
-      plot.context.textAlign = "left";
-      plot.text(words, plot.x(a) + 14, plot.y(b));
-      if (i == 1) plot.dot([a - 0.2, b], looks[i]);
-      else plot.line([[a - 0.4, b], [a, b]], looks[i], i == 3 ? [12, 8] : []);
-    });
+    plot.line(grid.map((at) => [at, at ** 2]), "#bbbbbb");
+    for (const at of z) if (at ** 2 < ylim[1]) plot.dot([at, at ** 2], colors.approximate);
+    plot.line([[xlim[0], square], [xlim[1], square]], colors.approximate);
+    plot.line([[xlim[0], exact], [xlim[1], exact]], "black", [12, 8]);
+    plot.legend([["#bbbbbb", []], [colors.approximate, "dot"], [colors.approximate, []], ["black", [12, 8]]], -3, 2);
     return [square, exact, mean(z.map((at) => 2 * at)), 2 * mu, mean(z.map((at, i) => 2 * at * eps[i])), 2 * sigma];
+  };
+};
+
+live.figures.posterior = ({ z, log_joint }, [curves, bar], colors, [{ xlim }, bars]) => {
+  const step = z[1] - z[0], normal = (at, mean, log_width) => -0.5 * ((at - mean) / Math.exp(log_width)) ** 2 - log_width - 0.5 * Math.log(2 * Math.PI);
+  const integral = (values) => values.reduce((sum, value) => sum + value, 0) * step;
+  const log_px = Math.log(integral([...log_joint].map(Math.exp)));
+  const shown = [...z.keys()].filter((i) => z[i] >= xlim[0] && z[i] <= xlim[1]);
+  const curve = (density) => shown.map((i) => [z[i], density(i)]);
+  return ({ mean, log_width }) => {
+    const log_q = [...z].map((at) => normal(at, mean, log_width));
+    const elbo = integral(log_q.map((value, i) => Math.exp(value) * (log_joint[i] - value)));
+    const gap = integral(log_q.map((value, i) => Math.exp(value) * (value - log_joint[i] + log_px)));
+    const low = bars.xlim[0], edge = Math.max(elbo, low);
+    curves.clear();
+    curves.context.globalAlpha = 0.3;
+    for (const [at, high] of curve((i) => Math.exp(log_joint[i] - log_px))) curves.bar(at, at + 1.5 * step, high, colors.posterior);
+    curves.context.globalAlpha = 1;
+    curves.line(curve((i) => Math.exp(normal(z[i], 0, 0))), colors.prior, [12, 8], 5);
+    curves.line(curve((i) => Math.exp(log_q[i])), colors.approximate, [], 5);
+    curves.legend([[colors.prior, [12, 8]], [`${colors.posterior}4d`, "area"], [colors.approximate, []]], xlim[0] + 0.3);
+    bar.clear();
+    bar.bar(low, edge, 0.25, colors.approximate, -0.25);
+    bar.bar(edge, log_px, 0.25, colors.kl, -0.25);
+    bar.hatch(edge, log_px, -0.25, 0.25);
+    bar.line([[log_px, -0.5], [log_px, 0.5]], "black", [12, 8]);
+    bar.legend([[colors.approximate, "area"], [colors.kl, "area"]], low + 0.3, 2);
+    return [elbo, gap, elbo + gap];
   };
 };
 

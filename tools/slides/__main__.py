@@ -234,7 +234,7 @@ def html(deck: list[Slide]) -> str:
         alt = re.sub(r"[*`$\\]", "", " ".join([slide.title.lstrip("# "), *sentences]))
         blocks = [nbformat.from_dict(block) for block in slide.blocks]  # copies: the deck stays as it is
         for block in blocks:
-            block.metadata.update(fragment=True, alt=alt)
+            block.metadata.update(fragment=not block.metadata.get("moving"), alt=alt)
         blocks[0].metadata.update(fragment=False, title=slide.title, notes="\n\n".join(slide.notes))
         blocks[-1].metadata.last = True
         cells += blocks
