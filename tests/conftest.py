@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
+import torch
 from jupyter_client import KernelManager
 
 if TYPE_CHECKING:
@@ -34,11 +35,12 @@ if os.name == "posix":  # kernels talk through files: two that start at the same
 
 
 @pytest.fixture(autouse=True)
-def no_figure_left() -> Iterator[None]:
-    """Tests share a process, in an order that differs between machines: none finds the figures of another."""
+def nothing_left() -> Iterator[None]:
+    """Tests share a process, in an order that differs between machines: none finds another's figures or its zeros."""
     plt.close("all")
     yield
     plt.close("all")
+    torch.set_flush_denormal(False)  # which `pick_device` sets, and Hypothesis refuses
 
 
 @pytest.fixture(scope="module")  # not longer: while it lives, its event loop is in the way of tests that run notebooks

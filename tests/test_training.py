@@ -66,6 +66,7 @@ def test_pick_device_takes_the_gpu_if_there_is_one(available, expected, monkeypa
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     assert pick_device() == torch.device(expected)
     assert capsys.readouterr().out == f"PyTorch {torch.__version__} on {'a GPU' if available else 'the CPU'}\n"
+    exact(torch.tensor(1e-38) / 10, torch.tensor(0.0))  # and a CPU takes for 0 what it is slow with
 
 
 @pytest.mark.parametrize("available", [True, False])
