@@ -23,7 +23,7 @@ test-all: $(TOOLS) ## run the slow tests: grading, hand-outs, planted slips, sli
 	$(PYTEST) -m slow $(ARGS)
 
 test-colab: .venv-colab/ready ## run every notebook as on Colab: alone in an empty folder, with the versions there
-	.venv-colab/bin/python -m pytest --override-ini addopts= tests/test_colab.py $(ARGS)
+	.venv-colab/bin/python -m pytest --override-ini addopts= -n auto tests/test_colab.py $(ARGS)
 
 run: $(TOOLS) ## run all notebooks again and store what they print and draw
 	$(PY) -m tools.run $(ARGS)
@@ -57,7 +57,7 @@ publish: $(TOOLS) ## write your repository's address into badges and notebooks: 
 digits: $(TOOLS) ## make utils/digits.npz again (needs npm and the network)
 	$(PY) -m tools.digits
 
-train: $(TOOLS) ## train the networks of notebook 07 again, on all of MNIST (40 minutes on one core; ARGS=--evaluate only measures)
+train: $(TOOLS) ## train the networks of notebook 07 again, on all of MNIST (80 minutes on one core; ARGS=--evaluate only measures)
 	$(PY) -m tools.train $(ARGS)
 
 lock: $(TOOLS) ## pin every package that pyproject.toml leads to (newest versions: ARGS=--upgrade)
