@@ -13,7 +13,9 @@ import urllib.request
 from pathlib import Path
 from statistics import NormalDist
 
+import nbformat
 import pytest
+import short
 from scipy.integrate import quad
 
 from tools import cells as course
@@ -87,6 +89,8 @@ def lab(tmp_path_factory):
     home = tmp_path_factory.mktemp("lab")
     for name in ("checks", "notebooks", "utils"):
         shutil.copytree(COURSE / name, home / name, ignore=shutil.ignore_patterns("__pycache__", "practice"))
+    for name in FORMULAS:
+        nbformat.write(short.load(name), home / "notebooks" / f"{name}.ipynb")
     settings = home / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)
     (settings / "tracker.jupyterlab-settings").write_text(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import short
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell
@@ -89,7 +90,7 @@ def test_alone_it_fetches_the_course_and_gets_through_its_imports(colab, name):
 @pytest.mark.skipif(not COLAB, reason="`make test-colab` runs whole notebooks, with Colab's versions of the packages")
 @pytest.mark.parametrize("name", NAMES)
 def test_alone_it_runs_whole(colab, name):
-    where = colab([*(new_code_cell(source) for source in course.sources(name)), ORIGIN])
+    where = colab([*(new_code_cell(source) for source in short.sources(name)), ORIGIN])
     assert Path(where) == colab.content / "course" / "utils" / "__init__.py"
     assert [output.text for output in colab.outputs if output.get("name") == "stderr"] == []
     assert any("image/png" in output.get("data", {}) for output in colab.outputs)
