@@ -256,7 +256,7 @@ def rows_repeated(model, x, k):
     "answer",
     [
         lambda m, x, k: weights(m, x, k).logsumexp(0) - math.log(k),
-        one_by_one,
+        pytest.param(one_by_one, marks=pytest.mark.slow),  # 16,000 calls
         own_maximum,
         rows_repeated,
         with_eps(lambda k, mu: torch.randn(k, *mu.shape)),  # in float32

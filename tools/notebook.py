@@ -75,6 +75,7 @@ def _names(source: str) -> "_Names":
 def _depended_on(names: list["_Names"], ours: list[int], todo: list[int], end: int) -> set[int]:
     """The cells `todo` and what they depend on, when functions may be called as late as before cell `end`."""
     modules = set().union(*(cell.imported for cell in names))
+    backwards = [(i, names[i].bound, names[i].changed - modules) for i in reversed(ours)]
     chosen: set[int] = set()
     while todo:
         cell = todo.pop()
@@ -83,11 +84,11 @@ def _depended_on(names: list["_Names"], ours: list[int], todo: list[int], end: i
         chosen.add(cell)
         # a function looks its names up when it is called: in this cell, or as late as in the last one
         for name, before in [(n, cell) for n in names[cell].used] + [(n, end) for n in names[cell].later]:
-            for i in reversed([i for i in ours if i < before]):
-                if name in names[i].bound | (names[i].changed - modules):
+            for i, bound, changed in backwards:
+                if i < before and (name in bound or name in changed):
                     todo.append(i)
-                if name in names[i].bound:
-                    break
+                    if name in bound:
+                        break
     return chosen
 
 
