@@ -1,4 +1,4 @@
-"""The usual slips in the equations: (notebook, equation, code as it stands there, code with the slip, what the slip is)."""
+"""The usual slips in the equations: (notebook, equation, its code, code with the slip, what the slip is)."""
 
 # fmt: off
 SLIPS = [

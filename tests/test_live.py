@@ -102,8 +102,8 @@ def test_every_file_is_of_a_figure_and_small():
 @each_figure
 def test_labels_limits_panels_and_sentence_are_those_of_the_notebook(figure):
     names, stored = restore(figure), live.read(figure)
-    told = live.describe(names["In"][tagged(figure)], names)
-    plain = live.json.loads(live.json.dumps(told))
+    described = live.describe(names["In"][tagged(figure)], names)
+    plain = live.json.loads(live.json.dumps(described))
     assert plain == {key: value for key, value in stored.items() if key != "tensors"}
 
 

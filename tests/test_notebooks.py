@@ -169,8 +169,8 @@ def counted(name):
     """Words of text, and lines of code without blank ones, setup, tests and what moves a slider's picture."""
     words = sum(len(cell.source.split()) for cell in course.load(name).cells if cell.cell_type == "markdown")
     aside = re.compile(r"^(# @title Setup|check\.|# checks )|\breturn move$|\b(explore|stills)\(", re.MULTILINE)
-    told = [source for source in course.sources(name) if not aside.search(source)]
-    return words, sum(bool(line.strip()) for source in told for line in source.splitlines())
+    code = [source for source in course.sources(name) if not aside.search(source)]
+    return words, sum(bool(line.strip()) for source in code for line in source.splitlines())
 
 
 @each_chapter

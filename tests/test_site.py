@@ -90,7 +90,7 @@ def visits(page, home):
     while todo:
         url = todo.pop()
         if not page.goto(url).ok:
-            continue  # the tests say where the link stands
+            continue  # the tests say where the link is
         found = page.evaluate(LOOK)
         page.set_viewport_size({"width": 360, "height": 740})
         visits[url] = SimpleNamespace(**found, width=page.evaluate("document.scrollingElement.scrollWidth"))

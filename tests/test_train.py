@@ -105,7 +105,7 @@ def test_the_networks_that_travel_are_small_and_good():
 
 
 def test_a_measurement_names_both_bounds_with_their_errors(binary):
-    told = train.evaluate("elbo", binary, samples=1000)
-    elbo, bound = (part.split() for part in told.split(", "))
+    line = train.evaluate("elbo", binary, samples=1000)
+    elbo, bound = (part.split() for part in line.split(", "))
     assert (elbo[0], bound[0], elbo[2]) == ("-ELBO", "-L_1000", "±")
     assert float(elbo[1]) > float(bound[1])

@@ -52,7 +52,7 @@ RECIPES = [
 
 
 def training_images(source: str) -> Tensor:
-    """MNIST's training images (58000, 784) that are not among the course's held-out ones, told by their pixels."""
+    """MNIST's training images (58000, 784) without the held-out ones, recognised by their pixels."""
     x, _ = load_digits("train", source)
     if len(x) != 60_000:
         raise SystemExit("`make train` needs the full MNIST: let it be downloaded, or name its folder in VAE_DIGITS")
@@ -116,8 +116,8 @@ def train(recipe: Recipe, x: Tensor) -> DeepVAE:
             optimizer.step()
             total += batch_loss.item() * len(batch)
         seconds = time.perf_counter() - started
-        told = f"loss {total / len(x):.2f} nats per image, {seconds:.1f} s"
-        print(f"{recipe.objective}: epoch {epoch + 1} of {recipe.epochs}: {told}", flush=True)
+        measured = f"loss {total / len(x):.2f} nats per image, {seconds:.1f} s"
+        print(f"{recipe.objective}: epoch {epoch + 1} of {recipe.epochs}: {measured}", flush=True)
         if (epoch + 1) % 20 == 0 or epoch + 1 == recipe.epochs:
             state = {"epoch": epoch + 1, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
             packed = io.BytesIO()

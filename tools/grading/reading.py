@@ -22,7 +22,7 @@ CANDIDATE = re.compile(r"\.ipynb|\.(json|txt|zip)$", re.IGNORECASE)  # may be a 
 
 @dataclass(frozen=True)
 class File:
-    """A file that was handed in. `problem` says why it can't be read; an empty name stands for an empty folder.
+    """A file that was handed in. `problem` says why it can't be read; an empty name means an empty folder.
 
     `parts`: its folders and zips below the folder of all submissions, and its name; `inside`: its place in each of the
     zips around it; `time`: when it was last changed, as text that sorts.
