@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
-import torch
 from jupyter_client import KernelManager
 
 if TYPE_CHECKING:
@@ -37,6 +36,8 @@ if os.name == "posix":  # kernels talk through files: two that start at the same
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Tests share a process, in an order that differs between machines: none finds another's figures or its zeros."""
+    import torch  # here, because it counts its threads when it is imported, and OMP_NUM_THREADS is set above
+
     plt.close("all")
     yield
     plt.close("all")
