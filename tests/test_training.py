@@ -60,6 +60,11 @@ def test_set_seed_repeats_the_draws():
     assert not torch.equal(torch.rand(10), first)
 
 
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="a process alone takes all cores")
+def test_beside_other_workers_pytorch_has_one_thread():
+    assert torch.get_num_threads() == 1  # two workers with two threads each are four times slower
+
+
 @pytest.mark.parametrize(("available", "expected"), [(True, "cuda"), (False, "cpu")])
 def test_pick_device_takes_the_gpu_if_there_is_one(available, expected, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
