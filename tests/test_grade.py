@@ -6,7 +6,9 @@ import io
 import os
 import subprocess
 import sys
+import time
 import zipfile
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -15,7 +17,9 @@ from test_homework import answers_put_back
 from test_worker import KL, N2, kl
 
 from tools import cells as course
+from tools.grading.__main__ import kernel_server
 from tools.grading.result import Result
+from tools.grading.worker import Assignment, Kernel, Ran
 
 pytestmark = pytest.mark.slow
 
@@ -264,3 +268,45 @@ def test_where_a_process_cannot_be_confined_grading_goes_on(tmp_path):
     code = "import sys; sys.modules['landlock'] = None; from tools.grading import sandbox; print(sandbox.confine('.'))"
     run = subprocess.run([sys.executable, "-c", code], cwd=course.NOTEBOOKS.parent, capture_output=True, text=True)
     assert run.stdout == "False\n", run.stderr
+
+
+START = 'import os, subprocess\nprint(os.getpid(), subprocess.Popen(["sleep", "600"]).pid)'
+ORDERS = """import socket
+for i in range(256):
+    try:
+        with socket.socket(fileno=os.dup(i)) as found:
+            if found.type == socket.SOCK_SEQPACKET:
+                print("a kernel could be ordered here")
+    except OSError:
+        pass"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no kernel is forked")
+def test_forked_kernels_share_nothing_cannot_order_others_and_end_with_all_that_they_started(tmp_path):
+    imports = Assignment(course.NOTEBOOKS / f"{N2}.ipynb").imports
+    with kernel_server() as server:
+        one, other = (Kernel(tmp_path / seed, imports, seed, SECONDS, server) for seed in ("spring", "autumn"))
+        processes = [Path("/proc") / pid for kernel in (one, other) for pid in kernel.run(START).output.split()]
+        assert all(process.exists() for process in processes)
+        assert one.run(ORDERS) == Ran()
+        assert one.run("print(os.getcwd(), os.environ['HOME'], os.environ['VAE_COURSE_SEED'])").output.split() == [
+            *[str(tmp_path / "spring")] * 2,
+            "spring",
+        ]
+        assert other.run("print(os.environ['VAE_COURSE_SEED'])").output == "autumn\n"
+        one.run("mine = 1")
+        assert other.run("mine").error == "NameError"
+        one.close()
+        assert other.run("os._exit(1)").error == "DeadKernelError"
+        end = time.monotonic() + 10
+        while any(map(running, processes)) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not any(map(running, processes))
+
+
+def running(process):
+    """Whether the process with this folder in /proc is more than a dead one that nobody has asked about."""
+    try:
+        return "\nState:\tZ" not in (process / "status").read_text()
+    except OSError:
+        return False

@@ -7,33 +7,63 @@ stopped. What a person writes into grades.csv is kept.
 
 import argparse
 import concurrent.futures
+import contextlib
 import hashlib
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tools.grading.book import Book, line
 from tools.grading.collect import Submission, collect
 from tools.grading.result import Result
-from tools.grading.worker import version
+from tools.grading.worker import TOOLS, environment, version
 from tools.notebook import CHAPTERS, COURSE
 
 
-def grade(submission: Submission, seed: str, seconds: float) -> Result:
-    """Grade one submission in a process of its own."""
+@contextlib.contextmanager
+def kernel_server() -> Iterator[int | None]:
+    """The socket on which workers order kernels from a process that imported all they need; None if not on Linux."""
+    if sys.platform != "linux":
+        yield None
+        return
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, tempfile.TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True) as home:
+        server = subprocess.Popen(
+            [sys.executable, "-I", TOOLS / "sandbox.py", "--serve", str(theirs.fileno())],
+            cwd=home,
+            env=environment(Path(home)),
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        theirs.close()
+        try:
+            yield ours.fileno()
+        finally:
+            server.kill()
+            server.wait()
+
+
+def grade(submission: Submission, seed: str, seconds: float, server: int | None = None) -> Result:
+    """Grade one submission in a process of its own, with kernels from `server` if there is one."""
     if submission.problem:
         return Result("refused", flags=[submission.problem, *submission.flags], student=submission.student)
     with tempfile.TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True) as scratch:
         notebook, written = Path(scratch) / "submission.ipynb", Path(scratch) / "result.json"
         notebook.write_bytes(submission.content())
         command = [sys.executable, "-m", "tools.grading.worker", notebook, written, "--seed", seed]
+        command += ["--seconds", str(seconds), *([] if server is None else ["--server", str(server)])]
         process = subprocess.Popen(
-            [*command, "--seconds", str(seconds)],
+            command,
             cwd=COURSE,
             env=os.environ | {"TMPDIR": scratch, "PYTHONWARNINGS": "ignore"},
+            pass_fds=[] if server is None else [server],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -86,8 +116,12 @@ def main() -> int:
     todo = {name: one for name, one in submissions.items() if name not in fresh}
     print(f"{len(submissions)} notebooks, {len(submissions) - len(todo)} of them graded before")
     start = time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        running = {pool.submit(grade, one, arguments.seed, arguments.seconds): name for name, one in todo.items()}
+    with (
+        kernel_server() if todo else contextlib.nullcontext() as server,
+        concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool,
+    ):
+        settings = (arguments.seed, arguments.seconds, server)
+        running = {pool.submit(grade, one, *settings): name for name, one in todo.items()}
         try:
             for done, future in enumerate(concurrent.futures.as_completed(running), 1):
                 name, result = running[future], future.result()

@@ -3,12 +3,19 @@
 The kernel may use so much memory, time and disk, and no more. On Linux it can read Python, the course's checks and
 utils and its own folder, the current one, and write only there (Landlock, Linux 5.13 and newer). It dies with the
 process that started it.
+
+Most of a kernel's start is imports. On Linux `python -I sandbox.py --serve SOCKET` does them once, and then forks a
+kernel for every `python -I sandbox.py CONNECTION_FILE SOCKET`; the sockets are inherited, so nobody else has them.
 """
 
 import contextlib
 import ctypes
+import importlib
+import json
 import os
+import pkgutil
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -39,14 +46,19 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def confine(own: Path) -> bool:
-    """Leave Python, utils and the folder `own` to be read, and only `own` to be written; False if that can't be."""
+def course() -> list[str]:
+    """Import the course's packages, to be called before they are out of reach; the folders that they lie in."""
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    import checks  # now, before the folder that they lie in is out of reach
+    import checks
     import utils
 
     del sys.path[0]
+    return [*checks.__path__, *utils.__path__]
 
+
+def confine(own: Path) -> bool:
+    """Leave Python, utils and the folder `own` to be read, and only `own` to be written; False if that can't be."""
+    ours = course()
     try:
         from landlock import FSAccess, LandlockError, Ruleset
     except ImportError:  # not Linux
@@ -54,7 +66,7 @@ def confine(own: Path) -> bool:
     try:
         read = FSAccess.EXECUTE | FSAccess.READ_FILE | FSAccess.READ_DIR
         rules = Ruleset()
-        folders = [*FOLDERS, *utils.__path__, *checks.__path__, f"/proc/{os.getpid()}"]
+        folders = [*FOLDERS, *ours, f"/proc/{os.getpid()}"]
         rules.allow(*filter(os.path.exists, folders), rules=read)
         rules.allow(*filter(os.path.exists, FILES), rules=FSAccess.READ_FILE)
         rules.allow("/dev/null", rules=FSAccess.READ_FILE | FSAccess.WRITE_FILE)
@@ -65,10 +77,77 @@ def confine(own: Path) -> bool:
     return True
 
 
-if __name__ == "__main__":
+def run(connection_file: str) -> None:
+    """Be a kernel in the current folder."""
     die_with_parent()
     limit()
     os.environ["SANDBOX_CONFINED"] = str(int(confine(Path.cwd())))
     from ipykernel.kernelapp import IPKernelApp
 
-    IPKernelApp.launch_instance(argv=["-f", sys.argv[1]])
+    IPKernelApp.launch_instance(argv=["-f", connection_file])
+
+
+def serve(server: int) -> None:
+    """Import what notebooks import, then fork a kernel for each order on the socket `server`, until nobody has that."""
+    die_with_parent()
+    import ipykernel.kernelapp  # noqa: F401
+    import torch
+
+    for folder in course():
+        for module in pkgutil.iter_modules([folder]):
+            importlib.import_module(f"{Path(folder).name}.{module.name}")
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimizer makes PyTorch import a third more
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how the forked processes ended
+    with socket.socket(fileno=server) as orders:
+        while True:
+            order, client, *_ = socket.recv_fds(orders, 1 << 16, 1)
+            if not order:
+                return
+            if os.fork() == 0:
+                orders.close()
+                keep(client[0], **json.loads(order))
+            os.close(client[0])
+
+
+def keep(client: int, connection_file: str, folder: str, environment: dict[str, str]) -> None:
+    """Fork a kernel; when it ends, or the socket `client` is closed at its other end, end all that it started."""
+    die_with_parent()
+    kernel = os.fork()
+    if kernel == 0:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.close(client)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        run(connection_file)
+        os._exit(0)
+
+    def end(*_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(kernel, signal.SIGKILL)
+        os._exit(0)
+
+    os.setpgid(kernel, kernel)
+    signal.signal(signal.SIGCHLD, end)
+    os.read(client, 1)
+    end()
+
+
+def ask(connection_file: str, server: int) -> None:
+    """Have a kernel forked with this process's folder and environment, and end with it."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # sent before the end, which comes anyway
+    ours, theirs = socket.socketpair()
+    wanted = {"connection_file": connection_file, "folder": os.getcwd(), "environment": dict(os.environ)}
+    with socket.socket(fileno=server) as orders, theirs:
+        socket.send_fds(orders, [json.dumps(wanted).encode()], [theirs.fileno()])
+    ours.recv(1)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--serve":
+        serve(int(sys.argv[2]))
+    elif len(sys.argv) == 3:
+        ask(sys.argv[1], int(sys.argv[2]))
+    else:
+        run(sys.argv[1])

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -116,6 +117,7 @@ def unwrapped(source: str) -> str:
     return SHELL.sub(r"\1pass", source)
 
 
+@cache
 def python(source: str) -> str:
     """The source without what only notebooks understand. Raises one of UNREADABLE if it can't be compiled."""
     source = TransformerManager().transform_cell(unwrapped(source))
@@ -124,13 +126,21 @@ def python(source: str) -> str:
     return source
 
 
+def environment(home: Path) -> dict[str, str]:
+    """All of the environment that a kernel gets whose files lie in `home`."""
+    folders = {"HOME": str(home), "TMPDIR": str(home)}
+    settings = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "VAE_DIGITS": "embedded", "TQDM_DISABLE": "1"}
+    return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "CUDA_VISIBLE_DEVICES": "", **folders, **settings}
+
+
 class Kernel:
     """A confined kernel that has run a notebook's imports and then our guard."""
 
-    def __init__(self, home: Path, imports: str, seed: str, seconds: float) -> None:
+    def __init__(self, home: Path, imports: str, seed: str, seconds: float, server: int | None = None) -> None:
         self.seconds = STARTING
         self.guard = f"_{secrets.token_hex(8)}"
         argv = [sys.executable, "-I", str(TOOLS / "sandbox.py"), "{connection_file}"]
+        argv += [] if server is None else [str(server)]
         spec = home / "kernels" / "sandbox"
         spec.mkdir(parents=True, exist_ok=True)
         kernel = {"argv": argv, "display_name": "sandbox", "language": "python"}
@@ -141,10 +151,8 @@ class Kernel:
         )
         if os.name == "posix":  # files, because another program may take a port before the kernel does
             self.manager.transport, self.manager.ip = "ipc", str(home / "kernel")
-        environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(home), "TMPDIR": str(home)}
-        environment |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "VAE_DIGITS": "embedded", "TQDM_DISABLE": "1"}
-        environment |= {"VAE_COURSE_SEED": seed, "CUDA_VISIBLE_DEVICES": ""}
-        self.manager.start_kernel(env=environment, cwd=str(home))
+        inherited = {} if server is None else {"pass_fds": [server]}
+        self.manager.start_kernel(env=environment(home) | {"VAE_COURSE_SEED": seed}, cwd=str(home), **inherited)
         self.client = self.manager.blocking_client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=STARTING)
@@ -194,8 +202,10 @@ class Kernel:
 class Grader:
     """Grades the exercises of one submission one after the other, in one kernel as long as that lives."""
 
-    def __init__(self, assignment: Assignment, submission: NotebookNode, seed: str, seconds: float) -> None:
-        self.assignment, self.seed, self.seconds = assignment, seed, seconds
+    def __init__(
+        self, assignment: Assignment, submission: NotebookNode, seed: str, seconds: float, server: int | None = None
+    ) -> None:
+        self.assignment, self.seed, self.seconds, self.server = assignment, seed, seconds, server
         self.result = Result(notebook=assignment.name)
         self.tests = {plain(assignment.handout.cells[e.test].source): e for e in assignment.exercises if e.name}
         self.cells = submission.cells
@@ -356,7 +366,8 @@ class Grader:
             if i in self.stuck and (i == answer or not replacing[i]):
                 return self._not_run(exercise, self.stuck[i])
         if self.kernel is None or not self.kernel.alive():
-            self.kernel = Kernel(Path(self.scratch.name), self.assignment.imports, self.seed, self.seconds)
+            home, imports = Path(self.scratch.name), self.assignment.imports
+            self.kernel = Kernel(home, imports, self.seed, self.seconds, self.server)
             self.result.confined = self.kernel.confined
         doubts = []
         for source in answers.values():
@@ -417,6 +428,7 @@ def main() -> None:
     parser.add_argument("result", type=Path)
     parser.add_argument("--seed", default="")
     parser.add_argument("--seconds", type=float, default=60, help="that a cell may take")
+    parser.add_argument("--server", type=int, help="socket on which to order kernels: see sandbox.py")
     arguments = parser.parse_args()
     start = time.monotonic()
     try:
@@ -424,7 +436,7 @@ def main() -> None:
         best = max(map(Assignment, CHAPTERS), key=lambda assignment: assignment.likeness(submission))
         if best.likeness(submission) < 0.05:
             raise ValueError("this is no notebook of the course")
-        result = Grader(best, submission, arguments.seed, arguments.seconds).grade()
+        result = Grader(best, submission, arguments.seed, arguments.seconds, arguments.server).grade()
         result.flags += mended
     except ValueError as error:
         result = Result("refused", flags=[f"not graded: {error}"])
