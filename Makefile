@@ -19,7 +19,7 @@ test: $(TOOLS) ## check style, run the quick tests, and every notebook as a test
 	$(PY) -m ruff format --check
 	$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(TOOLS) ## run the slow tests: grading, hand-outs, planted slips, slides, site, JupyterLab, a fake GPU
+test-all: $(TOOLS) ## run only the slow tests, which `make test` leaves out: grading, hand-outs, planted slips, slides, site, JupyterLab, a fake GPU
 	$(PYTEST) -m slow $(ARGS)
 
 test-colab: .venv-colab/ready ## run every notebook as on Colab: alone in an empty folder, with the versions there
@@ -40,7 +40,7 @@ grade: $(TOOLS) ## grade a folder of submissions into graded/: make grade SUBMIS
 slides: $(TOOLS) ## make lecture slides in slides/, which need no network
 	$(PY) -m tools.slides
 
-format: $(TOOLS) ## bring code and notebooks into the one style
+format: $(TOOLS) ## format code and notebooks
 	$(PY) -m ruff check --fix --exit-zero --quiet
 	$(PY) -m ruff format
 
@@ -60,12 +60,12 @@ digits: $(TOOLS) ## make utils/digits.npz again (needs npm and the network)
 train: $(TOOLS) ## train the networks of notebook 07 again, on all of MNIST (80 minutes on one core; ARGS=--evaluate only measures)
 	$(PY) -m tools.train $(ARGS)
 
-lock: $(TOOLS) ## pin every package that pyproject.toml leads to (newest versions: ARGS=--upgrade)
+lock: $(TOOLS) ## pin every package that the course needs, directly or not (newest versions: ARGS=--upgrade)
 	$(PY) -m pip install --quiet uv
 	$(PY) -m uv pip compile --quiet --universal --extra test --extra homework --extra docs --no-annotate --custom-compile-command "make lock" \
 		--output-file constraints.txt $(ARGS) pyproject.toml
 
-clean: ## remove the environment and everything else that can be made again
+clean: ## remove the environments, the slides, the site and caches
 	rm -rf .venv .venv-colab docs/build slides screenshots .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 # Written last: without it an environment is unfinished, and is made from scratch.

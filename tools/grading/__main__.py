@@ -139,7 +139,7 @@ def main() -> int:
             print(stopped or "Interrupted.", "The same command goes on from here.", file=sys.stderr)
             return 130
     if not all(book.results[name].confined for name in submissions):
-        print("Here student code could read the files of this account: see docs/teaching.md on isolation.")
+        print("Here student code could read the files of this account: docs/teaching.md says what it can do.")
     print(f"{arguments.out}/grades.csv and feedback for {len({one.student for one in submissions.values()})} students")
     return 0
 
