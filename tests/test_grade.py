@@ -279,6 +279,10 @@ for i in range(256):
                 print("a kernel could be ordered here")
     except OSError:
         pass"""
+LISTEN = """import zmq
+ear = zmq.Context().socket(zmq.SUB)
+ear.subscribe(b"")
+ear.connect("ipc://PATH")"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no kernel is forked")
@@ -289,13 +293,15 @@ def test_forked_kernels_share_nothing_cannot_order_others_and_end_with_all_that_
         processes = [Path("/proc") / pid for kernel in (one, other) for pid in kernel.run(START).output.split()]
         assert all(process.exists() for process in processes)
         assert one.run(ORDERS) == Ran()
-        assert one.run("print(os.getcwd(), os.environ['HOME'], os.environ['VAE_COURSE_SEED'])").output.split() == [
-            *[str(tmp_path / "spring")] * 2,
-            "spring",
-        ]
+        assert one.run("assert os.getcwd() == os.environ['HOME']; print(os.getcwd())").output == f"{tmp_path}/spring\n"
+        assert one.run("import tempfile; tempfile.TemporaryFile().write(b'x')").error == ""
+        assert one.run("assert os.getsid(0) == os.getpid()  # it has no terminal") == Ran()
         assert other.run("print(os.environ['VAE_COURSE_SEED'])").output == "autumn\n"
         one.run("mine = 1")
         assert other.run("mine").error == "NameError"
+        assert other.run(LISTEN.replace("PATH", f"{tmp_path}/spring/kernel-{one.manager.iopub_port}")) == Ran()
+        assert one.run("print('mine')").output == "mine\n"
+        assert other.run("print(ear.poll(1000))").output == "0\n"
         one.close()
         assert other.run("os._exit(1)").error == "DeadKernelError"
         end = time.monotonic() + 10

@@ -41,6 +41,7 @@ def kernel_server() -> Iterator[int | None]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # so that Ctrl-C leaves it time to end what students' code started
         )
         theirs.close()
         try:

@@ -17,6 +17,7 @@ import pkgutil
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 MEMORY = 4 << 30  # bytes
@@ -103,7 +104,11 @@ def serve(server: int) -> None:
             order, client, *_ = socket.recv_fds(orders, 1 << 16, 1)
             if not order:
                 return
-            if os.fork() == 0:
+            try:
+                child = os.fork()
+            except OSError:  # too many processes: this kernel can't be had, the next one perhaps
+                child = None
+            if child == 0:
                 orders.close()
                 keep(client[0], **json.loads(order))
             os.close(client[0])
@@ -111,36 +116,40 @@ def serve(server: int) -> None:
 
 def keep(client: int, connection_file: str, folder: str, environment: dict[str, str]) -> None:
     """Fork a kernel; when it ends, or the socket `client` is closed at its other end, end all that it started."""
-    die_with_parent()
     kernel = os.fork()
     if kernel == 0:
+        os.setsid()  # away from the terminal, and into a process group that the kernel can't leave
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.close(client)
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
+        tempfile.tempdir = None  # the server's, which is out of reach
         run(connection_file)
         os._exit(0)
 
     def end(*_: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(kernel, signal.SIGKILL)
+        for kill in (os.killpg, os.kill):  # the second if it has no group of its own yet
+            with contextlib.suppress(ProcessLookupError):
+                kill(kernel, signal.SIGKILL)
         os._exit(0)
 
-    os.setpgid(kernel, kernel)
     signal.signal(signal.SIGCHLD, end)
     os.read(client, 1)
     end()
 
 
 def ask(connection_file: str, server: int) -> None:
-    """Have a kernel forked with this process's folder and environment, and end with it."""
+    """Have a kernel forked with this process's folder and environment, and end with it; without a server, be one."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # sent before the end, which comes anyway
     ours, theirs = socket.socketpair()
     wanted = {"connection_file": connection_file, "folder": os.getcwd(), "environment": dict(os.environ)}
     with socket.socket(fileno=server) as orders, theirs:
-        socket.send_fds(orders, [json.dumps(wanted).encode()], [theirs.fileno()])
+        try:
+            socket.send_fds(orders, [json.dumps(wanted).encode()], [theirs.fileno()])
+        except OSError:
+            run(connection_file)
     ours.recv(1)
 
 

@@ -144,11 +144,13 @@ class Kernel:
         spec = home / "kernels" / "sandbox"
         spec.mkdir(parents=True, exist_ok=True)
         kernel = {"argv": argv, "display_name": "sandbox", "language": "python"}
+        kernel["metadata"] = {"supported_encryption": ["curve"]}
         (spec / "kernel.json").write_text(json.dumps(kernel))
         finder = KernelSpecManager(kernel_dirs=[str(home / "kernels")])
         self.manager = KernelManager(
             kernel_name="sandbox", kernel_spec_manager=finder, connection_file=str(home / "connection.json")
         )
+        self.manager.transport_encryption = "required"  # else any kernel could listen to what we send to another
         if os.name == "posix":  # files, because another program may take a port before the kernel does
             self.manager.transport, self.manager.ip = "ipc", str(home / "kernel")
         inherited = {} if server is None else {"pass_fds": [server]}
