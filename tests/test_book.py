@@ -3,6 +3,7 @@
 import csv
 import io
 import sys
+from contextlib import nullcontext
 from itertools import permutations
 from pathlib import Path
 
@@ -227,12 +228,13 @@ def grade_folder(monkeypatch, tmp_path, submissions, results):
     """One run of the command, which finds these submissions, and in the graders' place these results by name."""
     asked = []
 
-    def grade(submission, seed, seconds):
+    def grade(submission, *settings):
         asked.append(submission.name)
         return results[submission.name]
 
     monkeypatch.setattr(command, "collect", lambda folder: submissions)
     monkeypatch.setattr(command, "grade", grade)
+    monkeypatch.setattr(command, "kernel_server", nullcontext)
     monkeypatch.setattr("sys.argv", ["grade", str(tmp_path), "--out", str(tmp_path / "graded"), "--jobs", "1"])
     assert command.main() == 0
     return asked
@@ -255,12 +257,13 @@ def test_a_refused_file_is_tried_again_when_the_grader_has_changed_and_not_befor
 
 
 def test_a_table_that_becomes_unreadable_meanwhile_stops_the_run_and_loses_nothing(tmp_path, monkeypatch):
-    def grade(submission, seed, seconds):
+    def grade(submission, *settings):
         write_whole(tmp_path / "graded" / "grades.csv", "somebody,wrote,this\n")
         return result(15.0)
 
     monkeypatch.setattr(command, "collect", lambda folder: [Submission("Ada", "a.ipynb")])
     monkeypatch.setattr(command, "grade", grade)
+    monkeypatch.setattr(command, "kernel_server", nullcontext)
     monkeypatch.setattr("sys.argv", ["grade", str(tmp_path), "--out", str(tmp_path / "graded")])
     assert command.main() == 130
     assert "somebody" in (tmp_path / "graded" / "grades.csv").read_text(encoding="utf-8")

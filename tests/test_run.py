@@ -105,19 +105,31 @@ def test_printed_text_is_stored_in_one_piece():
     assert notebook.cells[0].outputs == [NUMBER, WARNING]
 
 
-def test_a_stored_figure_is_smaller_and_its_greys_get_no_tint():
-    rgb = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)  # thousands of colours
-    rgb[100:] = np.arange(56, 256, dtype=np.uint8)[:, None]  # and a ramp of greys
-    drawn = io.BytesIO()
-    Image.fromarray(rgb).save(drawn, "png")
-    figure = new_output("display_data", {"image/png": base64.b64encode(drawn.getvalue()).decode()})
+def plot():
+    """Few colours."""
+    draw = np.random.default_rng(0).integers
+    return draw(0, 256, (20, 3))[draw(0, 20, (100, 200))]
+
+
+def photograph():
+    """Tens of thousands of colours, most of them nearly grey."""
+    light = 0.8 * np.add.outer(np.arange(100), np.arange(200))[..., None]
+    return light.round() + np.array([0, 4, 9]) + np.random.default_rng(0).integers(0, 5, (100, 200, 3))
+
+
+@pytest.mark.parametrize("drawn", [plot, photograph])
+def test_a_stored_figure_is_smaller_its_colours_are_true_and_its_greys_get_no_tint(drawn):
+    rgb, png = np.concatenate([drawn(), np.zeros((100, 200, 3))]).astype(np.uint8), io.BytesIO()
+    rgb[100:] = np.arange(56, 256, dtype=np.uint8)[:, None]  # a ramp of greys
+    Image.fromarray(rgb).save(png, "png")
+    figure = new_output("display_data", {"image/png": base64.b64encode(png.getvalue()).decode()})
     tool.normalise(new_notebook(cells=[new_code_cell("plot()", outputs=[figure])]))
     stored = base64.b64decode(figure.data["image/png"])
-    greys = np.array(Image.open(io.BytesIO(stored)).convert("RGB"))[100:].astype(int)
-    assert len(stored) < len(drawn.getvalue()) / 2
-    assert np.ptp(greys, axis=2).max() == 0
-    assert abs(greys - rgb[100:]).max() <= 2
-    assert (greys[:, -1] == 255).all()  # the paper stays white
+    colours = np.array(Image.open(io.BytesIO(stored)).convert("RGB")).astype(int)
+    assert len(stored) < len(png.getvalue())
+    assert abs(colours - rgb).max() <= 2
+    assert np.ptp(colours[100:], axis=2).max() == 0
+    assert (colours[100:, -1] == 255).all()  # the paper stays white
 
 
 def test_the_figure_of_a_tagged_cell_becomes_a_file(write, monkeypatch, tmp_path):

@@ -44,16 +44,20 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
 
 
 def _smaller(picture: str) -> str:
-    """A PNG picture, as text in base64, with 64 greys (digits must not get a tint) and 192 colours: smaller."""
+    """A PNG picture, as text in base64, with fewer colours: smaller.
+
+    64 greys (digits must not get a tint) and 192 colours; 64 levels of each channel where 192 colours would be too few.
+    """
     image, png = Image.open(io.BytesIO(base64.b64decode(picture))), io.BytesIO()
     if image.mode == "P":  # it has been here before
         return picture
     image = image.convert("RGB")
     colors, rgb = image.quantize(192, Image.Quantize.MAXCOVERAGE), np.asarray(image, dtype=int)
-    grey = (rgb == rgb[..., :1]).all(axis=2)
-    indices = np.where(grey, (rgb[..., 0] * 63 + 127) // 255, 64 + np.asarray(colors))
-    smaller = Image.fromarray(indices.astype(np.uint8))
+    levels, grey = (rgb * 63 + 127) // 255, (rgb == rgb[..., :1]).all(axis=2)
+    smaller = Image.fromarray(np.where(grey, levels[..., 0], 64 + np.asarray(colors)).astype(np.uint8))
     smaller.putpalette([255 * level // 63 for level in range(64) for _ in "RGB"] + colors.getpalette()[: 3 * 192])
+    if np.abs(np.asarray(smaller.convert("RGB"), dtype=int) - rgb).mean() > 1:  # of 255 levels
+        smaller = Image.fromarray((255 * levels // 63).astype(np.uint8))
     smaller.save(png, "png", optimize=True)
     return base64.b64encode(png.getvalue()).decode()
 
