@@ -115,7 +115,10 @@ def serve(server: int) -> None:
 
 
 def keep(client: int, connection_file: str, folder: str, environment: dict[str, str]) -> None:
-    """Fork a kernel; when it ends, or the socket `client` is closed at its other end, end all that it started."""
+    """Fork a kernel; when it ends, or the socket `client` is closed at its other end, end all that it started.
+
+    So this process has to outlive the server.
+    """
     kernel = os.fork()
     if kernel == 0:
         os.setsid()  # away from the terminal, and into a process group that the kernel can't leave
@@ -145,11 +148,11 @@ def ask(connection_file: str, server: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # sent before the end, which comes anyway
     ours, theirs = socket.socketpair()
     wanted = {"connection_file": connection_file, "folder": os.getcwd(), "environment": dict(os.environ)}
-    with socket.socket(fileno=server) as orders, theirs:
-        try:
+    try:
+        with socket.socket(fileno=server) as orders, theirs:
             socket.send_fds(orders, [json.dumps(wanted).encode()], [theirs.fileno()])
-        except OSError:
-            run(connection_file)
+    except OSError:  # the server has ended
+        run(connection_file)
     ours.recv(1)
 
 
