@@ -33,6 +33,13 @@ if os.name == "posix":  # kernels talk through files: two that start at the same
     KernelManager.__init__ = start_with_files
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give nbval's cells more than 5 seconds to hear from a kernel: a slow machine is no fault."""
+    for item in items:
+        if hasattr(item, "output_timeout"):
+            item.output_timeout = 300
+
+
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Tests share a process, in an order that differs between machines: none finds another's figures or its zeros."""
@@ -55,8 +62,7 @@ def browser() -> Iterator["Browser"]:
         if not executable and not Path(playwright.chromium.executable_path).exists():
             missing = "no Chromium: install one, name it in CHROMIUM, or run `playwright install chromium`"
             pytest.fail(missing) if "CI" in os.environ else pytest.skip(missing)
-        chromium = playwright.chromium.launch(
-            executable_path=executable, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
+        quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        chromium = playwright.chromium.launch(executable_path=executable, args=quiet, timeout=300_000)
         yield chromium
         chromium.close()

@@ -148,8 +148,8 @@ def values(box):
 def test_everything_runs_and_every_control_moves_its_picture(browser, lab, name):
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(f"{lab}/lab/tree/notebooks/{name}.ipynb?reset")
-    page.wait_for_function(READY, timeout=120_000)
-    page.set_default_timeout(30_000)
+    page.wait_for_function(READY, timeout=300_000)
+    page.set_default_timeout(300_000)
     shown = page.evaluate(RUN_ALL)
     assert shown["errors"] == []
     assert shown["ran"] == shown["cells"] == len(course.sources(name))

@@ -67,7 +67,7 @@ def colab(github, tmp_path, monkeypatch):
             publish(repository, tmp_path, branch)
         notebook = nbformat.read(path, as_version=4)
         NotebookClient(
-            notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": content}}
+            notebook, timeout=1800, iopub_timeout=300, kernel_name="python3", resources={"metadata": {"path": content}}
         ).execute()
         run.outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
         return notebook.cells[-1].outputs[0].text.strip()

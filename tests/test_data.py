@@ -581,7 +581,6 @@ def test_two_processes_download_at_the_same_time(big_downloads, healthy, capfd):
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 2**32),
 )
-@settings(deadline=None)
 def test_binarize_gives_zeros_and_ones_of_the_same_form(shape, dtype, seed):
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(shape, generator=generator, dtype=dtype)
@@ -594,7 +593,7 @@ def test_binarize_gives_zeros_and_ones_of_the_same_form(shape, dtype, seed):
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_binarize_repeats_with_the_seed_and_not_without(seed):
     x = torch.full((20, 50), 0.5)
     generator = torch.Generator().manual_seed(seed)

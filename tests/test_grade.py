@@ -24,7 +24,7 @@ from tools.grading.worker import Assignment, Kernel, Ran
 pytestmark = pytest.mark.slow
 
 N1, N3, N4 = "01_autoencoder", "03_reparameterization", "04_vae"
-SECONDS = 60
+SECONDS = 600
 CLASS = {}  # student: what builds the notebook, or the bytes, that the student hands in
 
 
@@ -304,7 +304,7 @@ def test_forked_kernels_share_nothing_cannot_order_others_and_end_with_all_that_
         assert other.run("print(ear.poll(1000))").output == "0\n"
         one.close()
         assert other.run("os._exit(1)").error == "DeadKernelError"
-        end = time.monotonic() + 10
+        end = time.monotonic() + 300
         while any(map(running, processes)) and time.monotonic() < end:
             time.sleep(0.1)
         assert not any(map(running, processes))

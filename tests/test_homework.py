@@ -181,14 +181,14 @@ def test_unpacked_it_fails_as_given_and_passes_with_the_answers_put_back(name, z
 
     solved, _ = only_exercises(answers_put_back(name))
     solved.cells.append(origin)
-    NotebookClient(solved, timeout=120, kernel_name="python3", resources=where).execute()
+    NotebookClient(solved, timeout=600, iopub_timeout=300, kernel_name="python3", resources=where).execute()
     assert str(tmp_path) in solved.cells[-1].outputs[0].text
     assert "Correct." in "".join(output.get("text", "") for cell in solved.cells for output in cell.outputs)
 
     given, tests = only_exercises(course.load(f"practice/{name}"))
     given.cells = given.cells[: tests[0] + 1]
     with pytest.raises(CellExecutionError, match="NotImplementedError"):
-        NotebookClient(given, timeout=120, kernel_name="python3", resources=where).execute()
+        NotebookClient(given, timeout=600, iopub_timeout=300, kernel_name="python3", resources=where).execute()
 
 
 @pytest.mark.slow

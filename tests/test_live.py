@@ -159,7 +159,7 @@ def folder(tmp_path_factory):
     """The site and the slides, each made once: site/html and deck/."""
     folder = tmp_path_factory.mktemp("live")
     command = [sys.executable, *f"-m sphinx -M html . {folder}/site -c docs -E -q -W --keep-going".split()]
-    subprocess.run(command, cwd=course.COURSE, check=True, timeout=300)
+    subprocess.run(command, cwd=course.COURSE, check=True)
     slides.make(folder / "deck")
     return folder
 
@@ -180,7 +180,7 @@ def turn_to(page, figure: str):
         page.wait_for_function("window.Reveal && Reveal.isReady()")
         box.evaluate("box => { const at = Reveal.getIndices(box.closest('section')); Reveal.slide(at.h, at.v, 99); }")
     box.evaluate("box => box.scrollIntoView({ block: 'center', behavior: 'instant' })")
-    page.wait_for_selector(f"[data-figure={figure}][data-ready]", timeout=60_000)
+    page.wait_for_selector(f"[data-figure={figure}][data-ready]", timeout=300_000)
     return box
 
 

@@ -7,7 +7,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -117,7 +117,6 @@ def test_show_rows_names_each_row():
 
 
 @given(nrows=st.integers(1, 5), ncols=st.integers(1, 5), frame=st.integers(0, 2))
-@settings(deadline=None)
 def test_tile_puts_blocks_in_reading_order(nrows, ncols, frame):
     x = torch.rand(nrows * ncols, 784, requires_grad=True)
     side = 28 + 2 * frame

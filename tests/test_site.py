@@ -52,7 +52,7 @@ def folder(tmp_path_factory):
     """The folder of the finished site, whose pages are in html/."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, *(part.format(folder) for part in SPHINX.split())]
-    built = subprocess.run(command, cwd=COURSE, capture_output=True, text=True, timeout=120)
+    built = subprocess.run(command, cwd=COURSE, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     return folder
 

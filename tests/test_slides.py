@@ -216,7 +216,7 @@ def test_in_a_browser_derivations_come_line_by_line_and_the_speaker_sees_notes(f
     with page.expect_popup() as popup:
         page.keyboard.press("s")
     notes = popup.value.locator(".speaker-controls-notes .value")
-    notes.get_by_text("A VAE needs exactly one KL divergence in closed form").wait_for(timeout=20_000)
+    notes.get_by_text("A VAE needs exactly one KL divergence in closed form").wait_for(timeout=300_000)
     assert notes.locator("svg").count() > 0
     popup.value.close()
     page.close()

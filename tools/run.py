@@ -102,9 +102,9 @@ def run(path: Path, timeout: int) -> float:
     exports = live.cells(notebook)
     cells, notebook.cells = notebook.cells, [*notebook.cells, *exports.values()]
     start = time.perf_counter()
-    NotebookClient(
-        notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-    ).execute()
+    where = {"metadata": {"path": path.parent}}
+    late = {"iopub_timeout": timeout, "raise_on_iopub_timeout": True}  # else an output that comes late is lost
+    NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources=where, **late).execute()
     seconds = time.perf_counter() - start
     notebook.cells = cells
     normalise(notebook)
@@ -128,7 +128,7 @@ def main() -> int:
             print(f"{path.name}: {run(path, arguments.timeout):.0f} s", flush=True)
         except (CellExecutionError, CellTimeoutError, DeadKernelError, AssertionError) as error:
             failed = 1  # an AssertionError is nbclient's own, when it cleans up after a kernel that died
-            print(f"{path.name}: failed and left as it was\n{error or error.__context__}", flush=True)
+            print(f"{path.name}: failed and left as it was\n{str(error) or error.__context__}", flush=True)
     return failed
 
 
