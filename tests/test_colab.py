@@ -17,6 +17,8 @@ from nbformat.v4 import new_code_cell
 from tools import cells as course
 from tools.publish import publish
 
+pytestmark = pytest.mark.slow
+
 COURSE = Path(__file__).parents[1]
 NAMES = course.NAMES
 COLAB = importlib.metadata.version("ipywidgets") == "7.7.1"

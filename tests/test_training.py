@@ -403,6 +403,7 @@ def test_progress_bar_leaves_nothing_in_a_terminal(capsys, monkeypatch):
     assert printed.err.rpartition("\r")[2].strip() == ""  # wiped away
 
 
+@pytest.mark.slow
 def test_progress_bar_in_a_notebook_prints_nothing(tmp_path, monkeypatch):
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, sys.path)))

@@ -127,6 +127,13 @@ def _read_full(split: Split, folder: Path) -> tuple[Tensor, Tensor]:
     return mnist.data, mnist.targets
 
 
+@cache
+def _unpacked(file: Path) -> tuple[Tensor, Tensor]:
+    """Images and labels as the file has them, unpacked once per session."""
+    with np.load(file) as arrays:
+        return torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
+
+
 def _read_embedded(split: Split) -> tuple[Tensor, Tensor]:
     """Bytes (n, 28, 28) and labels (n,) of the digits in this folder.
 
@@ -134,8 +141,7 @@ def _read_embedded(split: Split) -> tuple[Tensor, Tensor]:
     of a split, however many, are a fair sample of it (the first ten are 0, 1, ..., 9).
     """
     try:
-        with np.load(EMBEDDED) as file:
-            images, labels = torch.from_numpy(file["images"]), torch.from_numpy(file["labels"])
+        images, labels = _unpacked(EMBEDDED)
     except Exception as error:
         raise ValueError(
             f"{EMBEDDED} can't be read ({_in_words(error)}): restore it with `git checkout {EMBEDDED}`"

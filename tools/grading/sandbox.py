@@ -97,6 +97,7 @@ def serve(server: int) -> None:
     for folder in course():
         for module in pkgutil.iter_modules([folder]):
             importlib.import_module(f"{Path(folder).name}.{module.name}")
+    sys.modules["utils.data"].load_digits("train")  # unpacks them
     torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimizer makes PyTorch import a third more
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how the forked processes ended
     with socket.socket(fileno=server) as orders:
