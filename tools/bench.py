@@ -184,7 +184,9 @@ def notebooks() -> Iterator[str]:
         peak, answers = json.loads(notebook.cells[-1].outputs[0].text)
         moments = [ended[code[1]] - ended[code[0]], ended[drawn] - start, ended[code[-2]] - start]
         memory = f"{peak / (1e9 if sys.platform == 'darwin' else 1e6):.1f} GB"
-        answer = f"{1000 * statistics.median(answers):.0f} ms (at most {1000 * max(answers):.0f})"
+        answer = "no slider"
+        if answers:
+            answer = f"{1000 * statistics.median(answers):.0f} ms (at most {1000 * max(answers):.0f})"
         shown = [*(f"{seconds:.1f} s" for seconds in moments), memory, answer]
         yield f"| {path.stem} | {' | '.join(shown)} |"
 
