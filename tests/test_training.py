@@ -436,7 +436,7 @@ def test_classifier_tells_digits_apart(classifier):
     x, labels = load_digits("heldout", "embedded")
     with torch.no_grad():
         accuracy = float((classifier(x).argmax(1) == labels).float().mean())
-    assert 0.9 <= accuracy < 0.99
+    assert 0.93 <= accuracy < 0.99
 
 
 def test_classifier_is_returned_in_eval_mode(classifier):

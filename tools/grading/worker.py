@@ -143,8 +143,8 @@ class Kernel:
         argv += [] if server is None else [str(server)]
         spec = home / "kernels" / "sandbox"
         spec.mkdir(parents=True, exist_ok=True)
-        kernel = {"argv": argv, "display_name": "sandbox", "language": "python"}
-        kernel["metadata"] = {"supported_encryption": ["curve"]}
+        curve = {"supported_encryption": ["curve"]}
+        kernel = {"argv": argv, "display_name": "sandbox", "language": "python", "metadata": curve}
         (spec / "kernel.json").write_text(json.dumps(kernel))
         finder = KernelSpecManager(kernel_dirs=[str(home / "kernels")])
         self.manager = KernelManager(
