@@ -312,6 +312,7 @@ WRONG_STEPS = {
     "not-fresh": step(drawn=lambda x: (x > 0.5).to(x.dtype)),
     "not-fresh/2": step(drawn=always_the_same),
     "not-the-image": step(drawn=lambda x: torch.bernoulli(torch.full_like(x, 0.5))),
+    "not-the-image/2": step(drawn=lambda x: (torch.rand(x.shape[1]) < x).to(x.dtype)),  # one noise for the batch
     "in-place": step(drawn=lambda x: x.copy_(torch.bernoulli(x))),
     "dictionary": lambda model, optimizer, x: step()(model, optimizer, x)["loss"],
     "not-run": lambda model, optimizer, x: {},
