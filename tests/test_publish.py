@@ -2,27 +2,30 @@
 
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 from tools import notebook
 from tools.notebook import COURSE
-from tools.publish import origin, publish
+from tools.publish import PLACES, origin, publish
 
 
 @pytest.fixture
 def copy(tmp_path):
-    """The README and the notebooks of the course."""
-    shutil.copy(COURSE / "README.md", tmp_path)
+    """What of the course names its address."""
+    for name in PLACES:
+        shutil.copy(COURSE / name, tmp_path)
     shutil.copytree(COURSE / "notebooks", tmp_path / "notebooks")
     publish("", tmp_path)
     return tmp_path
 
 
 def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.suffix in (".md", ".ipynb")}
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.suffix == ".ipynb" or path.name in PLACES}
 
 
 def test_the_course_as_it_is_names_no_repository():
@@ -35,6 +38,9 @@ def test_the_address_is_written_everywhere_and_taken_out_byte_for_byte(copy):
     assert len(publish("ada/vae_course-2", copy, "term/autumn-2")) == len(before)
     readme = (copy / "README.md").read_text(encoding="utf-8")
     assert "git clone https://github.com/ada/vae_course-2 course" in readme
+    project = tomllib.loads((copy / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = yaml.safe_load((copy / "CITATION.cff").read_text(encoding="utf-8"))
+    assert project["urls"]["Repository"] == citation["repository-code"] == "https://github.com/ada/vae_course-2"
     for path in copy.rglob("*.ipynb"):
         where = path.relative_to(copy).as_posix()
         link = f"https://colab.research.google.com/github/ada/vae_course-2/blob/term/autumn-2/{where}"

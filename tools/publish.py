@@ -1,8 +1,8 @@
 """Write a GitHub repository's address into the course: `make publish REPO=owner/name BRANCH=main`.
 
-README.md gets its line for `git clone` and links to Colab, each notebook its badge, and the notebooks' setup cell the
-repository to fetch on Colab. Without REPO the address is that of the git remote "origin"; `make publish REPO=` takes
-everything out again.
+README.md gets its line for `git clone` and links to Colab, pyproject.toml and CITATION.cff the address, each notebook
+its badge, and the notebooks' setup cell the repository to fetch on Colab. Without REPO the address is that of the git
+remote "origin"; `make publish REPO=` takes everything out again.
 """
 
 import argparse
@@ -20,8 +20,8 @@ COLAB = "https://colab.research.google.com/github/{repository}/blob/{branch}/{pa
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({})\n"
 BADGE_LINE = re.compile(r"^\[!\[Open in Colab\].*\n\n?", re.MULTILINE)
 ADDRESS = re.compile(r'(REPOSITORY, BRANCH = ").*?(", ").*?(")')
-PUBLISHED = re.compile(r"(<!-- published -->\n).*?(<!-- /published -->)", re.DOTALL)
-CLONE = """
+PUBLISHED = re.compile(r"(^\S+ published\b.*?\n).*?(^\S+ /published\b)", re.DOTALL | re.MULTILINE)
+README = """
 ```bash
 git clone https://github.com/{repository} course
 cd course
@@ -30,6 +30,11 @@ cd course
 On Colab: {links}
 
 """
+PLACES = {  # file: what is written between the marks "published" and "/published"
+    "README.md": README,
+    "pyproject.toml": 'Repository = "https://github.com/{repository}"\n',
+    "CITATION.cff": "repository-code: https://github.com/{repository}\n",
+}
 
 
 def origin(course: Path) -> str:
@@ -42,7 +47,7 @@ def origin(course: Path) -> str:
 
 
 def publish(repository: str, course: Path, branch: str = "main") -> list[Path]:
-    """Write `repository`, owner/name, or "" for none, into README.md and all notebooks; returns the files that changed.
+    """Write `repository`, owner/name, or "" for none, into PLACES and all notebooks; returns the files that changed.
 
     Raises ValueError for a malformed name, before anything is written.
     """
@@ -57,9 +62,10 @@ def publish(repository: str, course: Path, branch: str = "main") -> list[Path]:
     notebooks = sorted(course.glob("notebooks/**/*.ipynb"))
     new = {path: _notebook(path, repository, branch, colab(path)) for path in notebooks}
     links = " · ".join(f"[{path.stem[:2]}]({colab(path)})" for path in notebooks if path.parent.name == "notebooks")
-    region = CLONE.format(repository=repository, links=links) if repository else ""
-    readme = course / "README.md"
-    new[readme] = PUBLISHED.sub(lambda marks: marks[1] + region + marks[2], readme.read_text(encoding="utf-8"))
+    for name, text in PLACES.items():
+        region = text.format(repository=repository, links=links) if repository else ""
+        old = (course / name).read_text(encoding="utf-8")
+        new[course / name] = PUBLISHED.sub(lambda marks, region=region: marks[1] + region + marks[2], old)
     changed = [path for path, text in new.items() if text.encode() != path.read_bytes()]
     for path in changed:
         write_whole(path, new[path])
