@@ -76,6 +76,7 @@ def test_with_the_index_of_cpu_builds_beside_it_pip_takes_those(tmp_path):
         assert wheel.name.startswith(expected)
 
 
+@pytest.mark.skipif(os.environ.get("LOCK") == "", reason="installed without the lock, to try newer packages")
 def test_the_lock_names_all_that_is_needed_and_all_that_is_needed_is_installed():
     todo, seen = [(requirement, "") for requirement in DIRECT], set()
     while todo:
