@@ -34,7 +34,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from traitlets.config import Config
 
 from tools import live
-from tools.notebook import CHAPTERS, COURSE, HIDDEN
+from tools.notebook import CHAPTERS, COURSE, HIDDEN, write_whole
 
 TEMPLATE = Path(__file__).parent / "template"
 VENDOR = Path(__file__).parent / "vendor"  # from the npm package reveal.js 5.2.0
@@ -288,11 +288,11 @@ def make(folder: Path) -> None:
     copy_assets(folder / "assets")
     entries = []
     for name, deck in made.items():
-        (folder / f"{name}.html").write_text(html(deck), encoding="utf-8")
+        write_whole(folder / f"{name}.html", html(deck))
         entries.append(f'<li><a href="{name}.html">{deck[0].title.lstrip("# ")}</a>, {len(deck)} slides</li>')
         print(f"slides/{name}.html  {len(deck)} slides")
     page = (TEMPLATE / "index.html").read_text(encoding="utf-8")
-    (folder / "index.html").write_text(page.replace("DECKS", "\n".join(entries)), encoding="utf-8")
+    write_whole(folder / "index.html", page.replace("DECKS", "\n".join(entries)))
 
 
 if __name__ == "__main__":
