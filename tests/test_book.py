@@ -2,10 +2,12 @@
 
 import csv
 import io
+import re
 import sys
 from contextlib import nullcontext
-from itertools import permutations
+from itertools import count, permutations
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -86,6 +88,19 @@ def test_a_person_s_entry_that_the_tests_come_to_later_stays_a_person_s(tmp_path
     write(tmp_path, "15")
     run(tmp_path, {"b": result(15.0)}, handed_in(b=2))
     assert run(tmp_path, {"c": result(0.0)}, handed_in(c=3))[TITLE] == "15"
+
+
+def test_what_was_written_before_others_came_of_that_name_is_shown_to_both(tmp_path):
+    run(tmp_path, {"a": result(0.0)}, handed_in(a=1))
+    write(tmp_path, "8")
+    book = Book(tmp_path)
+    submissions = {key: Submission(f"Ada ({key})", "a.ipynb") for key in "bc"} | {"d": Submission("Eve (1)", "a.ipynb")}
+    for key, submission in submissions.items():
+        book.add(key, result(0.0, student=submission.student))
+    book.save(submissions)
+    question = f"to whom belongs what was written for Ada when there was one? {TITLE}: 8"
+    assert [line["flags"] for line in rows(tmp_path)] == [question, question, ""]
+    assert run(tmp_path, {}, handed_in(a=1))[TITLE] == "8"
 
 
 def test_an_entry_that_is_deleted_gives_the_tests_their_say(tmp_path):
@@ -219,9 +234,10 @@ def test_the_version_knows_tests_and_answers_and_no_outputs(tmp_path):
 def test_the_version_knows_every_file_that_gives_points(monkeypatch):
     read, content = set(), Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.add(path) or content(path))
-    version()
+    version(next(path for path in CHAPTERS if path.stem == N1))
     loaded = {module.__file__ for name, module in sys.modules.items() if name.startswith("tools.grading.")}
-    assert {COURSE / "tools" / "notebook.py", *map(Path, loaded)} <= read
+    checks = {COURSE / "checks" / name for name in ("common.py", "autoencoder.py")}
+    assert {COURSE / "tools" / "notebook.py", *checks, *map(Path, loaded)} <= read
 
 
 def grade_folder(monkeypatch, tmp_path, submissions, results):
@@ -245,6 +261,15 @@ def test_of_equal_files_the_latest_attempt_counts(tmp_path, monkeypatch):
     submissions = [again[0], Submission("Ada", "wrong.ipynb", attempt="2"), again[1]]
     grade_folder(monkeypatch, tmp_path, submissions, {"right.ipynb": result(15.0), "wrong.ipynb": result(0.0)})
     assert rows(tmp_path / "graded")[0][TITLE] == "15"
+
+
+def test_progress_says_how_many_are_done_and_how_long_the_rest_will_take(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=count(step=60).__next__))  # a minute for each
+    submissions = [Submission(name, f"{name}.ipynb") for name in ("Ada", "Eve", "Tim")]
+    results = {one.name: result(15.0, student=one.student) for one in submissions}
+    grade_folder(monkeypatch, tmp_path, submissions, results)
+    shown = re.findall(r"^\[(.*)\]", capsys.readouterr().out, re.MULTILINE)
+    assert shown == [f"{done}/3, about {3 - done} min left" for done in (1, 2, 3)]
 
 
 def test_a_refused_file_is_tried_again_when_the_grader_has_changed_and_not_before(tmp_path, monkeypatch):

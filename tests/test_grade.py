@@ -200,6 +200,7 @@ def stored(graded, name):
 def test_wrong_and_hostile_work_costs_its_own_exercise_only_and_hears_why(graded, name, score):
     (grade,) = [grade for grade in stored(graded, name).grades if grade.title == "Exercise 2.3 gaussian_kl"]
     assert grade.score == score
+    assert grade.message
     assert grade.message in feedback(graded, name)
     row = table(graded)[name]  # 2.4 uses the answer to 2.3, and is graded with ours where that is wrong
     assert [points(row, f"Exercise 2.{i}") for i in (1, 2, 4, 5)] == ["15", "10", "15", "15"]

@@ -123,7 +123,7 @@ class Book:
                 others = ", ".join(name for _, name, _ in earlier)
                 result = replace(result, flags=[*result.flags, f"{name} counts, the latest; not: {others}"])
             rows.append(result)
-        return [self._with_twins(result, rows) for result in rows]
+        return [self._with_namesakes(self._with_twins(result, rows), rows) for result in rows]
 
     @staticmethod
     def _with_twins(result: Result, rows: Iterable[Result]) -> Result:
@@ -131,6 +131,15 @@ class Book:
         same = [o.student for o in rows if (o.notebook, o.texts) == (result.notebook, result.texts)]
         twins = [student for student in same if student != result.student]
         flags = [f"the same answers to questions as {', '.join(twins)}"] if result.texts and twins else []
+        return replace(result, flags=[*result.flags, *flags])
+
+    def _with_namesakes(self, result: Result, rows: Iterable[Result]) -> Result:
+        """The result of "Ada (17)", with a flag if a person gave points to "Ada" before another Ada handed in."""
+        name = re.sub(r" \([^()]*\)$", "", result.student)
+        row = f"{name} / {result.notebook}"
+        hand = {} if row in map(_row, rows) else self.by_hand.get(row, {})
+        points = ", ".join(f"{title}: {hand[title]}" for title in sorted(hand, key=_order))
+        flags = [f"to whom belongs what was written for {name} when there was one? {points}"] if hand else []
         return replace(result, flags=[*result.flags, *flags])
 
     def with_hand(self, result: Result) -> Result:

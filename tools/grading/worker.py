@@ -41,8 +41,8 @@ UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)  # what Pyth
 # Exceptions after which an answer may be right all the same: here it lacked something, or ran out of something
 NOT_RUN = re.compile(
     r"(Name|Import|ModuleNotFound|FileNotFound|Permission|OS|URL|HTTP|Connection|Timeout|DeadKernel|Memory|Usage"
-    r"|StdinNotImplemented|Inductor)Error|BackendCompilerFailed|AttributeError: module '"
-    r"|.*(CUDA|NVIDIA|can't allocate memory)"
+    r"|StdinNotImplemented|Inductor)Error|BackendCompilerFailed|AttributeError: (module '|'Tensor' object)"
+    r"|TypeError: .*unexpected keyword argument|.*(CUDA|NVIDIA|can't allocate memory)"
 )
 SILENT_INPUT = "get_ipython().kernel.raw_input = lambda prompt='': ''"  # nobody is there to answer input()
 
