@@ -1,4 +1,4 @@
-"""Every notebook in JupyterLab, in a real browser: Run All, then move each control, by mouse and by keyboard."""
+"""The notebooks with sliders, in JupyterLab in a real browser: Run All, then move each slider by mouse and keyboard."""
 
 import json
 import math

@@ -78,7 +78,7 @@ def collect(folder: Path) -> Iterator[Submission]:
 
 
 def whose(found: list[File], depth: int = 0) -> Iterator[tuple[Origin, File]]:
-    """Each file with its origin, for files that lie in one folder or zip, `depth` below the uppermost."""
+    """Each file with its origin, for files in one folder or zip, `depth` levels below the top."""
     groups = _by_name(found, depth)
     alone = len({ENDING.sub("", name) for name, own in groups.items() if any(file.is_candidate for file in own)}) == 1
     for name, own in groups.items():

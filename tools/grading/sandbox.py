@@ -24,7 +24,7 @@ MEMORY = 4 << 30  # bytes
 CPU_TIME = 600  # seconds
 FILE_SIZE = 100 << 20  # bytes
 FOLDERS = ["/usr", "/lib", "/lib64", "/bin", "/etc", "/sys", "/dev", sys.prefix, sys.base_prefix]
-FILES = ["/proc/cpuinfo", "/proc/meminfo", "/proc/stat"]  # of /proc no more: other processes' environments lie there
+FILES = ["/proc/cpuinfo", "/proc/meminfo", "/proc/stat"]  # no more of /proc: it shows other processes' environments
 
 
 def limit() -> None:
@@ -48,7 +48,7 @@ def die_with_parent() -> None:
 
 
 def course() -> list[str]:
-    """Import the course's packages, to be called before they are out of reach; the folders that they lie in."""
+    """Import the course's packages and return their folders. Call it before they are out of reach."""
     sys.path.insert(0, str(Path(__file__).parents[2]))
     import checks
     import utils

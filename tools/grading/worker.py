@@ -127,7 +127,7 @@ def python(source: str) -> str:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """All of the environment that a kernel gets whose files lie in `home`."""
+    """All environment variables that a kernel gets; its files are in `home`."""
     folders = {"HOME": str(home), "TMPDIR": str(home)}
     settings = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "VAE_DIGITS": "embedded", "TQDM_DISABLE": "1"}
     return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "CUDA_VISIBLE_DEVICES": "", **folders, **settings}

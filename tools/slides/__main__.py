@@ -5,7 +5,7 @@ The folder is complete: the decks need no network. The notebooks' cell metadata 
 them in its property inspector:
 
     "slideshow": {"slide_type": "slide"}     this cell begins a slide; a "fragment" goes on with it, "notes" are notes
-    "slideshow": {…, "show": ["a phrase"]}   sentences, or pieces of code, with this phrase stand on the slide
+    "slideshow": {…, "show": ["a phrase"]}   sentences, or pieces of code, with this phrase are shown on the slide
     "tags": ["lecture:07"]                   the cell belongs to slide 7 of the single lecture
     "tags": ["live:name"]                    the slide shows the figure that moves, and on paper that of the next cell
 
