@@ -76,7 +76,14 @@ class _Tiny(nn.Module):
 @instant_check
 def train_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor], Tensor]) -> None:
     """Check `answer(model, optimizer, x)`: one step on a minibatch x (batch, 784), returns the detached loss."""
-    model, x, eta = _Tiny(), torch.rand(9, 6, dtype=torch.float64), 0.05
+    for batch in (9, 1):
+        _one_step(answer, batch)
+    correct("train_step: right loss, fresh gradients, one step downhill.")
+
+
+def _one_step(answer: Callable, batch: int) -> None:
+    """Check where one step leads, and what comes back."""
+    model, x, eta = _Tiny(), torch.rand(batch, 6, dtype=torch.float64), 0.05
     optimizer = torch.optim.SGD(model.parameters(), lr=eta)
     before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
     loss = nn.functional.mse_loss(model(x), x) * 6  # a mean over all numbers; each image has 6
@@ -92,7 +99,7 @@ def train_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor], Tens
         ("no-backward", "the step followed an old gradient: call loss.backward() before the step"): 0 * gradient + 100,
         ("no-zero-grad", "old gradients were added to the new ones: call optimizer.zero_grad()"): gradient + 100,
         ("uphill", "the step goes uphill: the sign of the loss is wrong"): -gradient,
-        ("batch-sum", "you sum over the batch; the loss (1.1) is the mean over the images"): 9 * gradient,
+        ("batch-sum", "you sum over the batch; the loss (1.1) is the mean over the images"): batch * gradient,
         ("pixel-mean", "you average over the pixels; the loss (1.1) sums over them"): gradient / 6,
         ("two-steps", "the step is twice as long as it should be: is step() or backward() called twice?"): 2 * gradient,
     }
@@ -105,7 +112,6 @@ def train_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor], Tens
         "return loss.detach(): otherwise every stored loss keeps its whole graph alive",
     )
     require(close(returned, loss), "returned-loss", "return the loss of this minibatch, computed before the step")
-    correct("train_step: right loss, fresh gradients, one step downhill.")
 
 
 class _Watched(torch.optim.SGD):

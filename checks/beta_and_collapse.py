@@ -90,14 +90,19 @@ def log_aggregate(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         sigma = torch.exp(logvar / 2)
         message = "it doesn't agree with torch.distributions' mixture on random numbers"
         recognise(value, _mixture(mu, sigma).log_prob(z), _slips(z, mu, logvar), message)
-    far = answer(torch.full((1, 2), 90.0).double(), torch.zeros(3, 2).double(), torch.zeros(3, 2).double())
+    steps, zeros = torch.tensor([[0.0, 0.0], [90.0, 90.0]], dtype=torch.float64), torch.zeros(3, 2, dtype=torch.float64)
+    far = answer(40 + steps, 40 + zeros, zeros)  # a code in the middle of the posteriors, and one far from them
     require(
         far.isfinite().all(),
         "underflow",
         "for a code that is far from all posteriors the densities underflow to 0; "
-        "add them up with torch.logsumexp, from their logarithms",
+        "add them up with torch.logsumexp, from their logarithms: it takes out the largest one of each code",
     )
-    require(close(far, -(90.0**2) - math.log(2 * math.pi)), "far", "far from all posteriors the value is wrong")
+    right = -0.5 * steps.square().sum(1) - math.log(2 * math.pi)
+    require(close(far, right), "far", "far from all posteriors the value is wrong")
+    uneven = answer(zeros, zeros, zeros + torch.tensor([-20.0, 15.0]))
+    message = "where logvar is -20 or 15 the value is wrong: leave it as it is (no clamp)"
+    require(close(uneven, 2.5 - math.log(2 * math.pi)), "range", message)
     keeps_dtype(answer, z, mu, logvar)
     require_gradients(answer, z=z, mu=mu, logvar=logvar)
     correct("log_aggregate: the mean of the densities, its logarithm in nats, also far away.")

@@ -168,9 +168,9 @@ def _central_differences(function: Callable[..., Tensor], inputs: dict[str, Tens
 
 
 def require_gaussian_draws(draw: Callable[[Tensor, Tensor], Tensor], *shapes: tuple[int, ...]) -> None:
-    """Require of `draw(mu, logvar)`: z ~ N(mu, exp(logvar)) with its gradients, and an own, fresh ε for each number.
+    """Require of `draw(mu, logvar)`: z ~ N(mu, exp(logvar)), and an own, fresh ε for each number.
 
-    `shapes`: shapes of mu to try.
+    `shapes`: shapes of mu for which it must have its gradients, too.
     """
     for shape in shapes:
         for dtype in (torch.float32, torch.float64):

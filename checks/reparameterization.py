@@ -137,7 +137,7 @@ def times_as_many(answer: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, 
             shapes.append(tuple(z.shape))
             return (a * z.square()).sum(-1)
 
-        logvar, n = 2 * sigma.log(), 100_000
+        logvar, n = 2 * sigma.log(), 250_000
         with untouched(mu, logvar):
             ratio = answer(f, mu, logvar, n)
         require(isinstance(ratio, Tensor | float), "type", f"return a number; you return a {type(ratio).__name__}")

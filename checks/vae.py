@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from checks.common import (
+    CheckFailed,
     close,
     correct,
     instant_check,
@@ -15,6 +16,7 @@ from checks.common import (
     randn,
     recognise,
     require,
+    require_gaussian_draws,
     require_gradients,
     require_tensor,
     untouched,
@@ -32,7 +34,7 @@ def vae_loss(answer: Callable[[Tensor, Tensor, Tensor, Tensor], dict[str, Tensor
         (3, 5, 4, 300, 40),
     ]:
         logits, x = steep * randn(batch, pixels), (randn(pixels, batch).T > 0).double()
-        mu, logvar = 2 * randn(batch, dim), middle + 2 * randn(batch, dim)
+        mu, logvar = steep * randn(batch, dim), middle + 2 * randn(batch, dim)
         mu[0, 0] = logvar[0, 0] = 0  # here q is the prior
         with untouched(logits, x, mu, logvar):
             terms = answer(logits, x, mu, logvar)
@@ -46,7 +48,7 @@ def vae_loss(answer: Callable[[Tensor, Tensor, Tensor, Tensor], dict[str, Tensor
         _compare_recon(terms["recon"], logits, x)
         message = "loss must be recon + kl: the negative ELBO, with both signs positive and no further weight"
         require(close(terms["loss"], terms["recon"] + terms["kl"]), "sum", message)
-    logits, logvar = logits / 100, logvar - middle
+    logits, mu, logvar = logits / 100, mu / 100, logvar - middle
     keeps_dtype(lambda *given: answer(*given)["loss"], logits, x, mu, logvar)
     for name in ("loss", "recon"):
         require_gradients(lambda logits, name=name: answer(logits, x, mu, logvar)[name], logits=logits)
@@ -80,9 +82,8 @@ def _compare_kl(kl: Tensor, mu: Tensor, logvar: Tensor) -> None:
         ).sum()
         / batch,
     }
-    recognise(
-        kl, right, slips, f"the KL is {kl:.4g} nats per image where torch.distributions has {right:.4g}: see (4.2)"
-    )
+    otherwise = f"the KL is {kl:.4g} nats per image where torch.distributions has {right:.4g}: see (4.2)"
+    recognise(kl, right, slips, otherwise + ", and leave mu and logvar as they are (no clamp)")
 
 
 def _compare_recon(recon: Tensor, logits: Tensor, x: Tensor) -> None:
@@ -146,7 +147,7 @@ class _Plane(nn.Module):
 def importance_weighted(answer: Callable[[nn.Module, Tensor, int], Tensor]) -> None:
     """Check `answer(model, x, k)`: the importance-weighted estimate of log p(x), (batch,), nats."""
     x = torch.tensor([[0.0, 0, 0], [1, 0, 1], [1, 1, 1], [0, 1, 0]], dtype=torch.float64)
-    model, k = _Plane((-0.5, 1.0)), 50_000
+    model, k = _Plane((-0.5, 1.0)), 60_000
     with untouched(x):
         estimate = answer(model, x, k)
     require_tensor(estimate, (4,), "one number per image")
@@ -171,22 +172,23 @@ def importance_weighted(answer: Callable[[nn.Module, Tensor, int], Tensor]) -> N
         rtol=0,
         atol=0.05,
     )
-    for logvar in [(-3.0, 1.0), (1.5, -2.0)]:
+    model = _Plane((1.0, 1.0), shift=-2000.0)
+    far, evidence = answer(model, x, k // 4), model.by_grid(x)["evidence"]
+    message = f"log p(x) = {evidence[2]:.0f} comes out as {far[2]:.0f}: the weights underflow; stay with logarithms"
+    require(close(far, evidence, rtol=0, atol=0.3), "underflow", message)
+    cases = [((-3.0, 1.0), 4000, 0.35), ((1.5, -2.0), 7000, 0.35), ((-12.0, -9.0), 400, 0.35)]
+    for logvar, n, atol in [*cases, ((11.0, -2.0), 1000, 10_000)]:  # the last ELBO is -30,000
         model = _Plane(logvar)
-        singles = torch.stack([answer(model, image.expand(4000, 3), 1) for image in x[1:3]])
+        singles = torch.stack([answer(model, image.expand(n, 3), 1) for image in x[1:3]])
         own = "equal images get equal estimates: each image needs codes of its own"
         require(len(singles.unique()) > 0.99 * singles.numel(), "dependent", own)
         elbo = model.by_grid(x[1:3])["elbo"]
         require(
-            close(singles.mean(1), elbo, rtol=0, atol=0.35),
+            close(singles.mean(1), elbo, rtol=0, atol=atol),
             "elbo",
             f"with k = 1 the mean must be the ELBO, {[round(v, 2) for v in elbo.tolist()]}; yours is "
-            f"{[round(v, 2) for v in singles.mean(1).tolist()]}: is sigma = exp(0.5 * logvar)?",
+            f"{[round(v, 2) for v in singles.mean(1).tolist()]}: is sigma = exp(0.5 * logvar), without a clamp?",
         )
-    model = _Plane((1.0, 1.0), shift=-2000.0)
-    far, evidence = answer(model, x, k), model.by_grid(x)["evidence"]
-    message = f"log p(x) = {evidence[2]:.0f} comes out as {far[2]:.0f}: the weights underflow; stay with logarithms"
-    require(close(far, evidence, rtol=0, atol=0.3), "underflow", message)
     correct("importance_weighted: right weights, log of their mean, ELBO for k = 1, stable.")
 
 
@@ -213,8 +215,29 @@ class _Watched(nn.Module):
 @instant_check
 def train_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor], dict[str, Tensor]]) -> None:
     """Check `answer(model, optimizer, x)`: one step on grey images x (batch, 784); the loss's terms, detached."""
-    model, eta = _Watched(), 0.05
-    x = 0.2 + 0.6 * torch.randint(2, (9, 6)).double()  # of 0.12 below, a mean of 300 draws is 5 standard errors
+    for batch in (1, 9):
+        model, x = _Watched(), 0.2 + 0.6 * torch.randint(2, (batch, 6)).double()
+        _one_step(answer, model, x)
+    model.seen.clear()
+    for _ in range(2):
+        answer(model, torch.optim.SGD(model.parameters(), lr=0.05), x.repeat(200, 1))
+    drawn = torch.stack(model.seen)
+    require(
+        not (drawn == drawn[0]).all(),
+        "not-fresh",
+        "every step sees the same binary images: draw them anew in each step",
+    )
+    require(
+        (drawn.view(-1, *x.shape).mean(0) - x).abs().max() < 0.12,  # 6 standard errors of a mean of 400 draws
+        "not-the-image",
+        "a pixel must be ink with its own value as the probability: binarize(x)",
+    )
+    correct("train_step: fresh binary images, the right loss, one step downhill.")
+
+
+def _one_step(answer: Callable, model: _Watched, x: Tensor) -> None:
+    """Check where one step leads, and the terms that come back."""
+    eta = 0.05
     optimizer = torch.optim.SGD(model.parameters(), lr=eta)
     start = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
     for p in model.parameters():
@@ -246,7 +269,7 @@ def train_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor], dict
         ("grey-target", "vae_loss was given the grey images; give it the binary ones"): slope(
             sum(model.terms(binary, x))
         ),
-        ("batch-sum", "the loss is a sum over the batch; its unit is nats per image"): 9 * gradient,
+        ("batch-sum", "the loss is a sum over the batch; its unit is nats per image"): len(x) * gradient,
         ("two-steps", "the step is twice as long as it should be: is step() or backward() called twice?"): 2 * gradient,
     }
     recognise(moved, gradient, slips, "the weights moved, but not by one step down the gradient of the loss")
@@ -256,21 +279,6 @@ def train_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor], dict
         "not-detached",
         "detach the terms that you return: otherwise each keeps its whole graph alive",
     )
-    model.seen.clear()
-    for _ in range(2):
-        answer(model, optimizer, x.repeat(150, 1))
-    drawn = torch.stack(model.seen)
-    require(
-        not (drawn == drawn[0]).all(),
-        "not-fresh",
-        "every step sees the same binary images: draw them anew in each step",
-    )
-    require(
-        (drawn.view(-1, *x.shape).mean(0) - x).abs().max() < 0.12,
-        "not-the-image",
-        "a pixel must be ink with its own value as the probability: binarize(x)",
-    )
-    correct("train_step: fresh binary images, the right loss, one step downhill.")
 
 
 def _check_terms(terms: dict[str, Tensor], recon: Tensor, kl: Tensor) -> None:
@@ -287,15 +295,15 @@ def _check_terms(terms: dict[str, Tensor], recon: Tensor, kl: Tensor) -> None:
 
 
 class _Coder(nn.Module):
-    """Given mu and logvar (3,), and a decoder to 5 pixels; notes the codes that it decodes."""
+    """Given mu and logvar (batch, n), and a decoder to two pixels; notes the codes that it decodes."""
 
     def __init__(self, mu: Tensor, logvar: Tensor) -> None:
         super().__init__()
         self.mu, self.logvar, self.seen = mu, logvar, []
-        self.weight = torch.linspace(-1, 1, 15, dtype=torch.float64).view(3, 5)
+        self.weight = torch.linspace(-1, 1, 2 * mu.shape[1], dtype=torch.float64).view(-1, 2)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.mu.expand(len(x), 3), self.logvar.expand(len(x), 3)
+        return self.mu, self.logvar
 
     def decode(self, z: Tensor) -> Tensor:
         self.seen.append(z.detach())
@@ -305,42 +313,64 @@ class _Coder(nn.Module):
 @instant_check
 def scaled_widths(answer: Callable[[nn.Module, Tensor, float], dict[str, Tensor]]) -> None:
     """Check `answer(model, x, scale)`: the terms of the loss when every sigma of q is multiplied by scale."""
-    mu, logvar = torch.tensor([[0.5, -1.0, 2.0], [-1.5, 0.8, 0.3]], dtype=torch.float64)
-    x = torch.randint(0, 2, (40_000, 5)).double()
+    means = torch.tensor([[0.5, -1.0, 2.0], [-0.7, 0.6, 0.0]], dtype=torch.float64)  # of two images, many times
+    logvars = torch.tensor([[-1.5, 0.8, 0.3], [0.5, -0.9, -2.0]], dtype=torch.float64)
+    mu, logvar = (rows.repeat(50_000, 1) for rows in (means, logvars))
     for scale in (1.0, 0.5, 1.7):
-        model, sigma = _Coder(mu, logvar), (0.5 * logvar).exp()
-        with untouched(mu, logvar, x):
-            terms = answer(model, x, scale)
-        require(model.seen, "not-decoded", "decode a sample: model.decode(reparameterize(mu, logvar))")
-        z = model.seen[-1]
-        require_tensor(z, (len(x), 3), "one code per image")
-        require(not (z == z[0]).all(), "no-sample", "the codes are not samples: use reparameterize(mu, logvar)")
-        width = {
-            ("sample-not-scaled", "the sample has q's old widths: scale them before you call reparameterize"): sigma,
-            ("variance-scaled", "the sample's variance is multiplied by scale; the width sigma must be"): sigma
-            * math.sqrt(scale),
-            ("scaled-twice", "the sample's widths are multiplied by scale squared"): sigma * scale**2,
-            ("logvar-scaled", "logvar is multiplied by scale; sigma must be"): (0.5 * scale * logvar).exp(),
-        }
-        found = z.std(0)
-        if not torch.allclose(found, scale * sigma, rtol=0.03):
-            for (code, message), wrong in width.items():
-                require(not torch.allclose(found, wrong, rtol=0.03), code, message)
-        require(
-            torch.allclose(found, scale * sigma, rtol=0.03), "width", "the sample's widths are not scale times sigma"
-        )
-        require(torch.allclose(z.mean(0), mu, atol=0.05), "mean", "the mean of q must stay where it is")
-
-        def kl_of(q: Normal) -> Tensor:
-            return kl_divergence(q, Normal(torch.zeros(3).double(), 1.0)).sum()
-
-        kl = kl_of(Normal(mu, scale * sigma))
+        terms, z, recon = _widened(answer, mu, logvar, scale)
+        _compare_widths(((z - mu) * (-0.5 * logvar).exp()).view(-1, *means.shape), logvars, scale)
         require(isinstance(terms, dict) and "kl" in terms, "dictionary", "return what vae_loss returns")
         require(
-            scale == 1 or not close(terms["kl"].detach(), kl_of(Normal(mu, sigma))),
+            scale == 1 or not close(terms["kl"].detach(), _kl_of(means, logvars, 1.0)),
             "kl-not-scaled",
             "the KL is that of the old widths: give vae_loss the scaled logvar",
         )
-        recon = -Bernoulli(logits=z @ model.weight).log_prob(x).sum() / len(x)
-        _check_terms(terms, recon, kl)
+        _check_terms(terms, recon, _kl_of(means, logvars, scale))
+
+    def draw(mu: Tensor, logvar: Tensor) -> Tensor:
+        """The codes, with their widths divided by scale."""
+        mu, logvar = mu.double(), logvar.double()
+        return mu + (_widened(answer, mu, logvar, scale)[1] - mu) / scale
+
+    require_gaussian_draws(draw)
+    for far in (-20.0, 20.0):
+        mu, logvar = means[:1], torch.full_like(means[:1], far)
+        terms, _, recon = _widened(answer, mu, logvar, scale)
+        _check_terms(terms, recon, _kl_of(mu, logvar, scale))
     correct("scaled_widths: sample and KL both have the new widths.")
+
+
+def _widened(answer: Callable, mu: Tensor, logvar: Tensor, scale: float) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """What `answer` returns for random images, the codes that it decodes, and recon of these."""
+    x, model = torch.randint(0, 2, (len(mu), 2)).double(), _Coder(mu, logvar)
+    with untouched(mu, logvar, x):
+        terms = answer(model, x, scale)
+    require(model.seen, "not-decoded", "decode a sample: model.decode(reparameterize(mu, logvar))")
+    z = model.seen[-1]
+    require_tensor(z, mu.shape, "one code per image")
+    return terms, z, -Bernoulli(logits=z @ model.weight, validate_args=False).log_prob(x).sum() / len(x)
+
+
+def _compare_widths(noise: Tensor, logvar: Tensor, scale: float) -> None:
+    """Compare (z - mu) / sigma (repeats, images, n) with noise of width scale, and recognise the usual slips."""
+    require(not (noise == noise[0]).all(), "no-sample", "the codes are not samples: use reparameterize(mu, logvar)")
+    slips = {
+        ("sample-not-scaled", "the sample has q's old widths: scale them before you call reparameterize"): 1.0,
+        ("variance-scaled", "the sample's variance is multiplied by scale; the width sigma must be"): math.sqrt(scale),
+        ("scaled-twice", "the sample's widths are multiplied by scale squared"): scale**2,
+        ("logvar-scaled", "logvar is multiplied by scale; sigma must be"): (0.5 * (scale - 1) * logvar).exp(),
+    }
+    found = noise.std(0)
+    if not close(found, scale, rtol=0.03):
+        for (code, message), wrong in slips.items():
+            require(not close(found, wrong, rtol=0.03), code, message)
+        raise CheckFailed("width", "the sample's widths are not scale times sigma")
+    average = noise.mean(0) / scale  # of the two images; 0.019 and 0.027 are 6 standard errors
+    centred = average.mean(0).abs().max() < 0.019 and average.abs().max() < 0.027
+    require(centred, "mean", "the mean of q must stay where it is, for each image its own mu")
+
+
+def _kl_of(mu: Tensor, logvar: Tensor, scale: float) -> Tensor:
+    """KL to the prior when the widths are multiplied by scale, nats per image."""
+    q = Normal(mu, scale * (0.5 * logvar).exp())
+    return kl_divergence(q, Normal(torch.zeros_like(mu), 1.0)).sum(1).mean()

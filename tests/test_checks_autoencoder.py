@@ -87,6 +87,7 @@ WRONG_STEPS = {
     "uphill": step(loss=lambda model, x: -loss_of(model, x)),
     "batch-sum": step(loss=lambda model, x: (model(x) - x).square().sum()),
     "pixel-mean": step(loss=lambda model, x: F.mse_loss(model(x), x)),
+    "pixel-mean/2": step(loss=lambda model, x: (model(x) - x).squeeze().square().mean(0).sum()),  # of one image
     "two-steps": step(steps=2),
     "not-detached": step(give=lambda loss: loss),
     "type": step(give=lambda loss: loss.item()),

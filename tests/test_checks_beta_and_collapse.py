@@ -76,6 +76,12 @@ def one_by_one(z, mu, logvar):
     return torch.cat([mixed(each(code[None], mu, logvar).sum(-1)) for code in z])
 
 
+def one_maximum(z, mu, logvar):
+    """The largest of all logarithms is taken out, not that of each code."""
+    log_q = each(z, mu, logvar).sum(-1)
+    return (log_q - log_q.max()).exp().mean(1).log() + log_q.max()
+
+
 WRONG_AGGREGATES = {
     "no-log-n": lambda z, mu, logvar: each(z, mu, logvar).sum(-1).logsumexp(1),
     "mean-of-logs": lambda z, mu, logvar: each(z, mu, logvar).sum(-1).mean(1),
@@ -86,6 +92,10 @@ WRONG_AGGREGATES = {
     "sign": lambda z, mu, logvar: -one_by_one(z, mu, logvar),
     "density": lambda z, mu, logvar: one_by_one(z, mu, logvar).exp(),
     "underflow": lambda z, mu, logvar: each(z, mu, logvar).sum(-1).exp().mean(1).log(),
+    "underflow/2": one_maximum,
+    "far": lambda z, mu, logvar: mixed(each(z, mu, logvar).sum(-1).clamp(min=-700)),
+    "far/2": lambda z, mu, logvar: one_by_one(z, mu.clamp(-20, 20), logvar),
+    "range": lambda z, mu, logvar: one_by_one(z, mu, logvar.clamp(-5, 5)),
     "shape": lambda z, mu, logvar: one_by_one(z, mu, logvar).mean(),
     "shape/2": lambda z, mu, logvar: each(z, mu, logvar).sum(-1).logsumexp(0) - math.log(len(mu)),
     "dtype": lambda z, mu, logvar: one_by_one(z.double(), mu.double(), logvar.double()),

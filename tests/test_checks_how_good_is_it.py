@@ -82,6 +82,7 @@ WRONG = {
     "shared": shared,
     "reused-draws": loop(before=seeded),
     "shape": loop(give=lambda mu, logvar: (mu.detach()[0], logvar.detach()[0])),
+    "shape/2": loop(give=lambda mu, logvar: (mu.detach().squeeze(), logvar.detach().squeeze())),  # one image
     "dtype": loop(give=lambda mu, logvar: (mu.detach().float(), logvar.detach().float())),
 }
 

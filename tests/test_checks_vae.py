@@ -87,6 +87,7 @@ WRONG_LOSSES = {
     "value": loss(kl=lambda mu, logvar: gaussian_kl(mu, logvar.clamp(-10, 10)).sum(1).mean()),
     "value/2": loss(kl=lambda mu, logvar: gaussian_kl(mu, logvar).clamp(min=0.05).sum(1).mean()),
     "value/3": loss(kl=lambda mu, logvar: gaussian_kl(mu.mean(0, keepdim=True), logvar).sum(1).mean()),
+    "value/4": loss(kl=lambda mu, logvar: gaussian_kl(mu.clamp(-8, 8), logvar).sum(1).mean()),
     "no-gradient/2": logged,
     "sum/2": WarmUp(),
     "sum/3": loss(total=lambda recon, kl: recon + 4 * kl),
@@ -207,6 +208,17 @@ def one_maximum(model, x, k):
     return (log_weights - top).exp().mean(0).log() + top
 
 
+def clamped(**bounds):
+    """An answer that draws from a q whose logvar stays within bounds."""
+
+    def answer(model, x, k):
+        return weights(model, x, k, sigma=lambda logvar: (0.5 * logvar.clamp(**bounds)).exp()).logsumexp(0) - math.log(
+            k
+        )
+
+    return answer
+
+
 WRONG_ESTIMATES = {
     "not-fresh": with_eps(kept_eps),
     "not-fresh/2": forked_estimate,
@@ -221,6 +233,8 @@ WRONG_ESTIMATES = {
     "value/2": averaged,
     "elbo": lambda m, x, k: weights(m, x, k, sigma=torch.exp).logsumexp(0) - math.log(k),
     "elbo/2": lambda m, x, k: weights(m, x, k, sigma=lambda logvar: torch.ones_like(logvar)).logsumexp(0) - math.log(k),
+    "elbo/3": clamped(min=-5.0),
+    "elbo/4": clamped(max=5.0),
     "mean-of-logs": lambda m, x, k: weights(m, x, k).mean(0),
     "no-log-k": lambda m, x, k: weights(m, x, k).logsumexp(0),
     "no-weights": lambda m, x, k: weights(m, x, k, prior=0, proposal=0).logsumexp(0) - math.log(k),
@@ -266,13 +280,26 @@ def test_right_estimate(answer):
     check.importance_weighted(answer)
 
 
-def step(drawn=torch.bernoulli, target=None, part="loss", sign=1.0, zero=True, steps=1, keep=False, backward=True):
+RIGHT_LOSS = loss()
+
+
+def step(
+    drawn=torch.bernoulli,
+    target=None,
+    part="loss",
+    sign=1.0,
+    zero=True,
+    steps=1,
+    keep=False,
+    backward=True,
+    loss=RIGHT_LOSS,
+):
     """An answer to `train_step` with one part replaced."""
 
     def answer(model, optimizer, x):
         binary = drawn(x)
         logits, mu, logvar = model(binary)
-        terms = loss()(logits, x if target == "grey" else binary, mu, logvar)
+        terms = loss(logits, x if target == "grey" else binary, mu, logvar)
         if zero:
             optimizer.zero_grad()
         if backward:
@@ -316,6 +343,7 @@ WRONG_STEPS = {
     "in-place": step(drawn=lambda x: x.copy_(torch.bernoulli(x))),
     "dictionary": lambda model, optimizer, x: step()(model, optimizer, x)["loss"],
     "not-run": lambda model, optimizer, x: {},
+    "value": step(loss=loss(kl=lambda *given: gaussian_kl(*map(torch.squeeze, given)).mean(0).sum())),  # one image
 }
 
 
@@ -341,14 +369,18 @@ def test_right_step(answer):
     check.train_step(answer)
 
 
-def scaled(sample=lambda logvar, scale: logvar + 2 * math.log(scale), charged=None, noise=torch.randn_like):
+def widened(logvar, scale):
+    return logvar + 2 * math.log(scale)
+
+
+def scaled(sample=widened, charged=None, noise=torch.randn_like, centre=lambda mu: mu, last=lambda z: z):
     """An answer to `scaled_widths` with one part replaced: the logvar of the sample, or that of the KL."""
 
     def answer(model, x, scale):
         mu, logvar = model.encode(x)
         wide = sample(logvar, scale)
-        logits = model.decode(mu + (0.5 * wide).exp() * noise(mu))
-        return loss()(logits, x, mu, (charged or sample)(logvar, scale))
+        logits = model.decode(last(centre(mu) + (0.5 * wide).exp() * noise(mu)))
+        return loss()(logits.view_as(x), x, mu, (charged or sample)(logvar, scale))
 
     return answer
 
@@ -357,8 +389,29 @@ def unscaled(logvar, scale):
     return logvar
 
 
+def within_five(logvar, scale):
+    return widened(logvar.clamp(-5, 5), scale)
+
+
+def mirrored(mu):
+    """Noise whose second half is that of the first, with the other sign."""
+    half = torch.randn_like(mu[: (len(mu) + 1) // 2])
+    return torch.cat([half, -half])[: len(mu)]
+
+
 WRONG_WIDTHS = {
-    "sample-not-scaled": scaled(sample=unscaled, charged=lambda logvar, scale: logvar + 2 * math.log(scale)),
+    "one-eps-for-dimensions": scaled(noise=lambda mu: torch.randn_like(mu[:, :1])),
+    "dependent": scaled(noise=mirrored),
+    "range": scaled(sample=within_five),
+    "range/2": scaled(sample=within_five, charged=widened),
+    "kl/2": scaled(charged=within_five, sample=widened),
+    "mean/2": scaled(centre=lambda mu: mu.mean(0)),
+    "width/2": scaled(sample=lambda logvar, scale: widened(logvar.mean(0).expand_as(logvar), scale), charged=widened),
+    "not-normal": scaled(noise=lambda mu: 12**0.5 * (torch.rand_like(mu) - 0.5)),
+    "no-sample/2": scaled(noise=lambda mu: torch.randn_like(mu[:1])),
+    "shape": scaled(last=torch.squeeze),  # one image
+    "in-place": scaled(sample=lambda logvar, scale: logvar.add_(2 * math.log(scale))),
+    "sample-not-scaled": scaled(sample=unscaled, charged=widened),
     "kl-not-scaled": scaled(charged=unscaled),
     "variance-scaled": scaled(sample=lambda logvar, scale: logvar + math.log(scale)),
     "scaled-twice": scaled(sample=lambda logvar, scale: logvar + 4 * math.log(scale)),
