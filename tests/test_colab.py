@@ -15,7 +15,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell
 
 from tools import cells as course
-from tools.publish import publish
+from tools.publish import PLACES, publish
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,8 @@ def colab(github, tmp_path, monkeypatch):
         path = tmp_path / "notebooks" / "lone.ipynb"
         path.parent.mkdir(exist_ok=True)
         nbformat.write(nbformat.v4.new_notebook(cells=[new_code_cell(kernel), *cells]), path)
-        (tmp_path / "README.md").write_text("")
+        for name in PLACES:
+            (tmp_path / name).write_text("")
         if repository:
             publish(repository, tmp_path, branch)
         notebook = nbformat.read(path, as_version=4)
