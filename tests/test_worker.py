@@ -155,7 +155,7 @@ PERSON = {
     "needs a GPU": kl("    mu = mu.cuda()\n" + KL),
     "needs another PyTorch": kl("    mu = torch.identity_of_3_0(mu)\n" + KL),
     "needs a method of another PyTorch": kl("    mu = mu.identity_of_3_0()\n" + KL),
-    "needs an argument of another PyTorch": kl("    mu = torch.clamp(mu, of_3_0=1)\n" + KL),
+    "needs an argument of another PyTorch": kl("    mu = torch.norm(mu, of_3_0=1)\n" + KL),
     "needs much memory": kl("    hog = [torch.ones(2**28) for _ in range(100)]\n" + KL),
     "writes much": kl("    open('big', 'wb').write(bytes(2**28))\n" + KL),
 }
