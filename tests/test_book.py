@@ -98,8 +98,8 @@ def test_what_was_written_before_others_came_of_that_name_is_shown_to_both(tmp_p
     for key, submission in submissions.items():
         book.add(key, result(0.0, student=submission.student))
     book.save(submissions)
-    question = f"to whom belongs what was written for Ada when there was one? {TITLE}: 8"
-    assert [line["flags"] for line in rows(tmp_path)] == [question, question, ""]
+    shown = f"given by hand to Ada when there was only one, for the right row: {TITLE}: 8"
+    assert [line["flags"] for line in rows(tmp_path)] == [shown, shown, ""]
     assert run(tmp_path, {}, handed_in(a=1))[TITLE] == "8"
 
 

@@ -139,7 +139,7 @@ class Book:
         row = f"{name} / {result.notebook}"
         hand = {} if row in map(_row, rows) else self.by_hand.get(row, {})
         points = ", ".join(f"{title}: {hand[title]}" for title in sorted(hand, key=_order))
-        flags = [f"to whom belongs what was written for {name} when there was one? {points}"] if hand else []
+        flags = [f"given by hand to {name} when there was only one, for the right row: {points}"] if hand else []
         return replace(result, flags=[*result.flags, *flags])
 
     def with_hand(self, result: Result) -> Result:
