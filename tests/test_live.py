@@ -99,6 +99,7 @@ def test_every_file_is_of_a_figure_and_small():
     assert {name: size for name in files if (size := (live.LIVE / f"{name}.js").stat().st_size) > 1e6} == {}
 
 
+@pytest.mark.slow
 @each_figure
 def test_labels_limits_panels_and_sentence_are_those_of_the_notebook(figure):
     names, stored = restore(figure), live.read(figure)
@@ -107,6 +108,7 @@ def test_labels_limits_panels_and_sentence_are_those_of_the_notebook(figure):
     assert plain == {key: value for key, value in stored.items() if key != "tensors"}
 
 
+@pytest.mark.slow
 @each_figure
 def test_the_tensors_are_those_that_the_notebook_s_code_gives(figure):
     again, found = live.TENSORS[figure](restore(figure)), live.load(figure)
@@ -125,6 +127,7 @@ def test_what_is_packed_comes_back_rounded():
         np.testing.assert_allclose(live.unpack(*live.pack(value)), value, rtol=1e-3)
 
 
+@pytest.mark.slow
 @each_of_stills
 def test_the_stored_numbers_draw_the_still_figure(figure):
     names = restore(figure)

@@ -50,6 +50,7 @@ def test_what_lives_only_in_a_kernel_is_dropped_and_the_rest_stays():
     assert notebook.metadata.language_info == {"name": "python"}
 
 
+@pytest.mark.slow
 def test_a_second_run_changes_nothing(write, monkeypatch):
     monkeypatch.delenv("TQDM_DISABLE")
     path = write(
@@ -71,6 +72,7 @@ def test_a_second_run_changes_nothing(write, monkeypatch):
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_a_failing_notebook_stays_as_it_was_and_the_others_run(write, monkeypatch, capsys):
     wrong, right = write("1 / 0", name="wrong"), write("1 / 1", name="right")
     before = wrong.read_bytes()
@@ -82,6 +84,7 @@ def test_a_failing_notebook_stays_as_it_was_and_the_others_run(write, monkeypatc
     assert "ZeroDivisionError" in printed
 
 
+@pytest.mark.slow
 def test_a_kernel_that_dies_fails(write, monkeypatch, capsys):
     path = write("import os\nos._exit(1)")
     before = path.read_bytes()
@@ -90,6 +93,7 @@ def test_a_kernel_that_dies_fails(write, monkeypatch, capsys):
     assert "Kernel died" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_cell_that_takes_too_long_fails(write, monkeypatch, capsys):
     path = write("import time\ntime.sleep(60)")
     before = path.read_bytes()
@@ -132,6 +136,7 @@ def test_a_stored_figure_is_smaller_its_colours_are_true_and_its_greys_get_no_ti
     assert (colours[100:, -1] == 255).all()  # the paper stays white
 
 
+@pytest.mark.slow
 def test_the_figure_of_a_tagged_cell_becomes_a_file(write, monkeypatch, tmp_path):
     path = write("import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
     notebook = nbformat.read(path, as_version=4)
@@ -143,6 +148,7 @@ def test_the_figure_of_a_tagged_cell_becomes_a_file(write, monkeypatch, tmp_path
     assert (tmp_path / "img" / "line.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_figure_that_moves_becomes_a_file_and_leaves_no_cell_behind(write, monkeypatch, tmp_path):
     path = write(
         f"import sys\nsys.path.insert(0, {str(tool.COURSE)!r})\nexplore = lambda *_, **__: None",
