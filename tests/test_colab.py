@@ -121,7 +121,7 @@ def test_with_uploaded_folders_nothing_is_fetched(colab):
         ({"kernel": "pass"}, "keep this notebook in the course's folder"),
     ],
 )
-def test_what_is_wrong_is_told_in_a_sentence_and_nothing_is_left(colab, trouble, sentence):
+def test_a_problem_gets_a_clear_message_and_leaves_nothing(colab, trouble, sentence):
     with pytest.raises(CellExecutionError, match="SystemExit") as caught:
         colab([setup(), ORIGIN], **trouble)
     assert sentence in str(caught.value)

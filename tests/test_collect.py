@@ -179,7 +179,7 @@ def test_dates_are_read_or_not_but_never_guessed(text, expected):
         (["3 November, 2026 1117 PM", "Nov 3, 2026 1117 PM"], True),
     ],
 )
-def test_an_order_that_is_not_known_is_said(tmp_path, dates, uncertain):
+def test_an_unknown_order_is_reported(tmp_path, dates, uncertain):
     found = hand_in(tmp_path, [f"12345-678 - Ada - {date}/a.ipynb" for date in dates])
     assert students(found) == ["Ada"]
     assert [any("not certain" in flag for flag in one.flags) for one in found] == [uncertain] * len(dates)
@@ -568,7 +568,7 @@ def test_line_ends_and_half_characters_in_a_cell_are_mended():
         (b'{"nbformat": 4, "cells": [{"cell_type": "code", "source": 7}]}', "not a notebook"),
     ],
 )
-def test_what_is_no_notebook_is_said(content, why):
+def test_what_is_no_notebook_is_reported(content, why):
     with pytest.raises(ValueError, match=f"^{re.escape(why)}"):
         read(content)
 

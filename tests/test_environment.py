@@ -204,7 +204,7 @@ def test_changed_dependencies_are_installed_into_what_is_there(make, tmp_path, c
     ("trouble", "sentence"),
     [("OLD", "./python is not Python 3.11 to 3.14; name one that is"), ("NO_VENV", "./python lacks its module venv")],
 )
-def test_a_python_that_cannot_is_told_in_a_sentence_and_leaves_nothing(make, tmp_path, trouble, sentence):
+def test_an_unsuitable_python_gets_a_clear_message_and_leaves_nothing(make, tmp_path, trouble, sentence):
     status, message, calls = make("lab", **{trouble: "1"})
     assert status != 0
     assert message.startswith(sentence)
@@ -213,7 +213,7 @@ def test_a_python_that_cannot_is_told_in_a_sentence_and_leaves_nothing(make, tmp
     assert not (tmp_path / ".venv").exists()
 
 
-def test_lab_is_told_that_root_may_run_it_and_what_else_the_user_wants(make):
+def test_lab_may_run_as_root_and_gets_what_the_user_adds(make):
     lab = "-m jupyterlab --LabApp.default_url=/lab/tree/notebooks"
     root = " --allow-root" if os.getuid() == 0 else ""
     assert make("lab", "ARGS=--no-browser")[2][-1] == f"{lab}{root} --no-browser"
