@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 from statistics import NormalDist
 
 import nbformat
@@ -19,10 +18,10 @@ import short
 from scipy.integrate import quad
 
 from tools import cells as course
+from tools.notebook import COURSE
 
 pytestmark = pytest.mark.slow
 
-COURSE = Path(__file__).parents[1]
 SCREENSHOTS = COURSE / "screenshots"
 NUMBER = r"[-−]?\d+(?:\.\d+)?"
 

@@ -15,11 +15,11 @@ from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell
 
 from tools import cells as course
+from tools.notebook import COURSE
 from tools.publish import PLACES, publish
 
 pytestmark = pytest.mark.slow
 
-COURSE = Path(__file__).parents[1]
 NAMES = course.NAMES
 COLAB = importlib.metadata.version("ipywidgets") == "7.7.1"
 STARTED = [f"practice/{name}" for name in course.CHAPTERS] if COLAB else NAMES[:1]  # there the others run whole

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from itertools import combinations
-from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -16,11 +15,11 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from tools import figures, run
+from tools.notebook import COURSE
 from utils import diagrams
 from utils.diagrams import ALT
 from utils.plotting import use_style
 
-COURSE = Path(__file__).parents[1]
 IMG = COURSE / "img"
 NUMBER = r"-?\d+\.\d+"
 each_picture = pytest.mark.parametrize("name", ALT)

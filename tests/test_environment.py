@@ -8,7 +8,6 @@ import sys
 import tomllib
 import zipfile
 from importlib.metadata import distribution
-from pathlib import Path
 
 import pytest
 import yaml
@@ -16,7 +15,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-COURSE = Path(__file__).parents[1]
+from tools.notebook import COURSE
+
 PROJECT = tomllib.loads((COURSE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PYTHONS = SpecifierSet(PROJECT["requires-python"])
 LOCK = [

@@ -4,14 +4,13 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
 
 from tools import cells as course
+from tools.notebook import COURSE
 
-COURSE = Path(__file__).parents[1]
 NAME = "01_autoencoder"
 MARKER = "# NBVAL_CHECK_OUTPUT"
 pytestmark = pytest.mark.slow

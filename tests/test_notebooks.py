@@ -4,17 +4,15 @@ import math
 import re
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 
 import nbformat
 import pytest
 import torch
 
 from tools import cells as course
-from tools.notebook import SETUP, dependencies, exercises
+from tools.notebook import COURSE, SETUP, dependencies, exercises
 from tools.run import normalise
 
-COURSE = Path(__file__).parents[1]
 NAMES = course.NAMES
 assert NAMES, f"no notebooks in {course.NOTEBOOKS}"
 each_notebook = pytest.mark.parametrize("name", NAMES)
