@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from tools import train
 from tools.cells import definitions
@@ -47,6 +48,23 @@ def test_the_loss_is_the_notebooks_bound(binary, samples):
     with torch.no_grad():
         log_w = NOTEBOOK.log_weights(model, binary, *model.encode(binary), 10_000)
     torch.testing.assert_close(mine, -NOTEBOOK.bound(log_w, samples).mean(), rtol=0, atol=0.05)
+
+
+def test_the_gradient_is_on_average_that_of_the_elbo(binary):
+    """The ELBO here has its KL in closed form, by PyTorch's own; mu and logvar are well away from 0."""
+    torch.manual_seed(0)
+    model = DeepVAE().double()
+    model.encoder[-1].weight.data *= 5
+    many = binary.double().repeat_interleave(2000, 0)
+    mu, logvar = model.encode(many)
+    q = Normal(mu, (0.5 * logvar).exp())
+    log_likelihood = Bernoulli(logits=model.decode(q.rsample()), validate_args=False).log_prob(many).sum(1)
+    kl = kl_divergence(q, Normal(0.0, 1.0)).sum(1)
+    gradients = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(value, model.encoder.parameters())])
+        for value in ((0.7 * kl - log_likelihood).mean(), train.loss(model, many, 1, 0.7))
+    ]
+    assert (gradients[0] - gradients[1]).norm() < 0.05 * gradients[0].norm()
 
 
 def test_the_untrained_network_decodes_to_the_mean_image():
