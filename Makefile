@@ -57,7 +57,7 @@ publish: $(TOOLS) ## write your repository's address into badges and notebooks: 
 digits: $(TOOLS) ## make utils/digits.npz again (needs npm and the network)
 	$(PY) -m tools.digits
 
-train: $(TOOLS) ## train the networks of notebook 07 again, on all of MNIST (two hours on one core; ARGS=--evaluate only measures)
+train: $(TOOLS) ## train the networks of notebook 07 again, on all of MNIST (90 minutes on one core; ARGS=--evaluate only measures)
 	$(PY) -m tools.train $(ARGS)
 
 lock: $(TOOLS) ## pin every package that the course needs, directly or not (newest versions: ARGS=--upgrade)

@@ -1,6 +1,7 @@
 """`make train`: no held-out image is trained on, an interrupted training ends where another would, weights travel."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,18 +54,27 @@ def test_the_loss_is_the_notebooks_bound(binary, samples):
 def test_the_gradient_is_on_average_that_of_the_elbo(binary):
     """The ELBO here has its KL in closed form, by PyTorch's own; mu and logvar are well away from 0."""
     torch.manual_seed(0)
-    model = DeepVAE().double()
+    model = DeepVAE()
     model.encoder[-1].weight.data *= 5
-    many = binary.double().repeat_interleave(2000, 0)
+    many = binary.repeat_interleave(2000, 0)
     mu, logvar = model.encode(many)
     q = Normal(mu, (0.5 * logvar).exp())
-    log_likelihood = Bernoulli(logits=model.decode(q.rsample()), validate_args=False).log_prob(many).sum(1)
+    log_likelihood = Bernoulli(logits=model.decode(q.rsample())).log_prob(many).sum(1)
     kl = kl_divergence(q, Normal(0.0, 1.0)).sum(1)
     gradients = [
         torch.cat([g.flatten() for g in torch.autograd.grad(value, model.encoder.parameters())])
         for value in ((0.7 * kl - log_likelihood).mean(), train.loss(model, many, 1, 0.7))
     ]
     assert (gradients[0] - gradients[1]).norm() < 0.05 * gradients[0].norm()
+
+
+def test_the_gradient_is_without_noise_where_q_is_the_posterior(binary):
+    """A decoder that ignores its code, and q the prior."""
+    model = DeepVAE()
+    for weight in (*model.encoder[-1].parameters(), model.decoder[0].weight):
+        weight.data.zero_()
+    slopes = torch.autograd.grad(train.loss(model, binary, 1), model.encoder.parameters())
+    assert max(slope.abs().max() for slope in slopes) < 1e-6
 
 
 def test_the_untrained_network_decodes_to_the_mean_image():
@@ -95,6 +105,8 @@ def test_an_interrupted_training_goes_on(monkeypatch, tmp_path, binary):
     assert len(epochs) == 22 + 3
     for one, other in zip(whole.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)
+    train.train(replace(recipe, epochs=2), binary)
+    assert len(epochs) == 22 + 3 + 2, "the state of another recipe must not count"
 
 
 def test_weights_are_saved_beside_those_of_the_other_objective(monkeypatch, tmp_path):
