@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 LossFn = Callable[[nn.Module, Tensor], dict[str, Tensor]]
 
 NO_GPU = (
-    "There is no GPU, so the notebook runs on the CPU, with digits that travel with the course: a minute or two.\n"
+    "There is no GPU, so the notebook runs on the CPU: a minute or two.\n"
     "With a GPU 01, 04 and 09 use all of MNIST: menu Runtime > Change runtime type > T4 GPU, then Runtime > Run all."
 )
 
