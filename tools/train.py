@@ -3,7 +3,7 @@
 The network of Burda, Grosse & Salakhutdinov (2016), 784-200-200-50 with tanh, is trained on MNIST's 60,000 training
 images without the course's 2,000 held-out ones, binarised anew in each step: first by the ELBO, then, from there, by
 the importance-weighted bound with 5 samples (IWAE). Every 20 epochs the state goes to data/train/, from where an
-interrupted training goes on. Half an hour of it is for measuring both on the 10,000 test images;
+interrupted training goes on. Half an hour goes to measuring both on the 10,000 test images;
 ARGS="--images 1000" takes every tenth of them, since the first 5,000 are easier than the rest, and ARGS=--evaluate
 trains nothing.
 
