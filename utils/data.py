@@ -43,7 +43,8 @@ def load_digits(
     default = "full" if torch.cuda.is_available() else "embedded"
     folder = _full_mnist(str(source or os.environ.get("VAE_DIGITS") or default))
     images, labels = _read_embedded(split) if folder is None else _read_full(split, folder)
-    return images.to(device).flatten(1).float().div(255), labels.to(device).long()
+    x = images.flatten(1).float().div(255)  # here: a GPU divides a little differently
+    return x.to(device), labels.long().to(device)
 
 
 def binarize(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
