@@ -13,7 +13,7 @@ LossFn = Callable[[nn.Module, Tensor], dict[str, Tensor]]
 
 NO_GPU = (
     "There is no GPU, so the notebook runs on the CPU: a minute or two.\n"
-    "With a GPU 01, 04 and 09 use all of MNIST: menu Runtime > Change runtime type > T4 GPU, then Runtime > Run all."
+    "With a GPU 04 trains on all of MNIST: menu Runtime > Change runtime type > T4 GPU, then Runtime > Run all."
 )
 
 
