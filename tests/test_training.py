@@ -70,7 +70,9 @@ def test_pick_device_takes_the_gpu_if_there_is_one(available, expected, monkeypa
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     assert pick_device() == torch.device(expected)
-    assert capsys.readouterr().out == f"PyTorch {torch.__version__} on {'a GPU' if available else 'the CPU'}\n"
+    first, *more = capsys.readouterr().out.splitlines()
+    assert first == f"PyTorch {torch.__version__} on {'a GPU' if available else 'the CPU'}"
+    assert any("random numbers" in line for line in more) == available
     exact(torch.tensor(1e-38) / 10, torch.tensor(0.0))  # and a CPU takes for 0 what it is slow with
 
 
@@ -91,6 +93,15 @@ def test_minibatches_hold_every_row_once(n, batch_size, seed):
     sizes = [len(batch) for batch in batches]
     assert sizes == [batch_size] * (n // batch_size) + [n % batch_size] * (n % batch_size > 0)
     assert sorted(row for batch in batches for row in batch.tolist()) == list(range(n))
+
+
+def test_minibatches_take_the_random_numbers_of_the_cpu_wherever_x_is():
+    set_seed(0)
+    list(minibatches(torch.empty(50, device="meta"), 8))
+    after = torch.rand(1)
+    set_seed(0)
+    torch.randperm(50)
+    exact(torch.rand(1), after)
 
 
 @given(seed=st.integers(0, 2**32))

@@ -1,7 +1,7 @@
 """Measure speed, side by side in one run: `make bench`; prints the tables of docs/performance.md.
 
-Training: images per second of the course's loop (`utils.training`), of the loop that most tutorials write (DataLoader,
-ToTensor for each image, `.item()` at each step), and of the layers' products alone, which no loop can beat. Same
+Training: images per second of the course's loop (`utils.training`), of the loop of many tutorials (DataLoader,
+ToTensor for each image, `.item()` at each step), and of the layers' products alone, launched one by one. Same
 network, loss, batch size and number of epochs for each; the held-out loss, measured too, must agree.
 Notebooks: seconds from the kernel's start to the first figure and to the end, peak memory, and how long the pictures
 with sliders take to answer.

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 LossFn = Callable[[nn.Module, Tensor], dict[str, Tensor]]
 
+OTHER_NUMBERS = "It draws other random numbers than a CPU, so your results differ a little from those in the text."
 NO_GPU = (
     "There is no GPU, so the notebook runs on the CPU: a minute or two.\n"
     "With a GPU 04 trains on all of MNIST: menu Runtime > Change runtime type > T4 GPU, then Runtime > Run all."
@@ -20,14 +21,17 @@ NO_GPU = (
 def pick_device() -> torch.device:
     """The GPU if PyTorch can use one through CUDA, else the CPU (Apple's MPS lacks the float64 of our checks).
 
-    Prints which one, and on Colab without a GPU how to get one. Call it before PyTorch computes: a CPU then takes
-    numbers below 1e-38 for 0, in every thread. It is slow with them, and in Adam the averages of a pixel that is nearly
-    always black fade to such numbers: after ten epochs, an epoch took 1.6 times as long.
+    Prints which one, what a GPU means for the results, and on Colab without a GPU how to get one. Call it before
+    PyTorch computes: a CPU then takes numbers below 1e-38 for 0, in every thread. It is slow with them, and in Adam the
+    averages of a pixel that is nearly always black fade to such numbers: after ten epochs, an epoch took 1.6 times as
+    long.
     """
     torch.set_flush_denormal(True)
     gpu = torch.cuda.is_available()
     print(f"PyTorch {torch.__version__} on {torch.cuda.get_device_name() if gpu else 'the CPU'}")
-    if not gpu and "google.colab" in sys.modules:
+    if gpu:
+        print(OTHER_NUMBERS)
+    elif "google.colab" in sys.modules:
         print(NO_GPU)
     return torch.device("cuda" if gpu else "cpu")
 
@@ -40,11 +44,12 @@ def set_seed(seed: int) -> None:
 def minibatches(x: Tensor, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:
     """Cut `x` (n, ...) into shuffled minibatches of `batch_size` rows, the last one perhaps smaller.
 
-    `x` stays where it is; only one permutation of n is drawn, on the generator's device.
+    `x` stays where it is; only a permutation of n is drawn, on the generator's device, or else on the CPU: a seed gives
+    the same minibatches wherever `x` is.
     Raises ValueError for a batch size below 1.
     """
     _check_batch_size(batch_size)
-    device = generator.device if generator else x.device
+    device = generator.device if generator else "cpu"
     order = torch.randperm(len(x), generator=generator, device=device).to(x.device)
     return (x[rows] for rows in order.split(batch_size) if len(rows))
 
