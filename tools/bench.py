@@ -79,7 +79,7 @@ def ours(model: nn.Module, loss_fn: Callable, x: Tensor) -> None:
 
 
 def usual(model: nn.Module, loss_fn: Callable, x: Tensor) -> None:
-    """The loop of most tutorials, on torchvision's MNIST class (each image becomes a picture, then a tensor)."""
+    """The loop of many tutorials, on torchvision's MNIST class (each image becomes a picture, then a tensor)."""
     digits = object.__new__(torchvision.datasets.MNIST)  # without its files
     digits.data, digits.targets = (255 * x).round().byte().view(-1, 28, 28).cpu(), torch.zeros(len(x))
     digits.transform, digits.target_transform = torchvision.transforms.ToTensor(), None
