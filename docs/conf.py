@@ -49,7 +49,7 @@ def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] += CONTENTS
 
 
-def mend(app: Sphinx, document: nodes.document) -> None:
+def repair(app: Sphinx, document: nodes.document) -> None:
     """Replace what is right on GitHub and in Jupyter, but not in the site."""
     for picture in list(document.findall(nodes.image)):
         section = picture
@@ -105,6 +105,6 @@ def slim(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     """Tell Sphinx when to call these functions."""
     app.connect("source-read", add_contents)
-    app.connect("doctree-read", mend, priority=0)  # before Sphinx collects the pictures
+    app.connect("doctree-read", repair, priority=0)  # before Sphinx collects the pictures
     app.connect("build-finished", add_index)
     app.connect("build-finished", slim)

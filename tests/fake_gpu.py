@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 GPU = torch.device("cuda", 0)
-TALK = {torch.device, torch._C._nn._parse_to, torch._has_compatible_shallow_copy_type}  # about places, no more
+DEVICE_QUERIES = {torch.device, torch._C._nn._parse_to, torch._has_compatible_shallow_copy_type}
 MOVES = {Tensor.to, Tensor.cpu, Tensor.cuda}
 INDEXING = {Tensor.__getitem__, Tensor.__setitem__}  # a GPU's tensor takes the CPU's tensors in these
 
@@ -66,7 +66,7 @@ class Pretend(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: D105
         kwargs = kwargs or {}
-        if func in TALK:
+        if func in DEVICE_QUERIES:
             return func(*args, **kwargs)
         given = pytree.tree_leaves((args, kwargs))
         named = any(map(is_gpu, given))

@@ -181,5 +181,5 @@ def test_everything_runs_and_every_control_moves_its_picture(browser, lab, name)
 
 
 def test_no_slider_is_forgotten():
-    moving = {name for name in course.CHAPTERS if "explore(" in "".join(course.sources(name))}
+    moving = {name for name in course.CHAPTER_NAMES if "explore(" in "".join(course.sources(name))}
     assert moving == set(FORMULAS)

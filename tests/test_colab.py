@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 NAMES = course.NAMES
 COLAB = importlib.metadata.version("ipywidgets") == "7.7.1"
-STARTED = [f"practice/{name}" for name in course.CHAPTERS] if COLAB else NAMES[:1]  # there the others run whole
+STARTED = [f"practice/{name}" for name in course.CHAPTER_NAMES] if COLAB else NAMES[:1]  # there the others run whole
 ORIGIN = new_code_cell("print(utils.__file__)")
 
 

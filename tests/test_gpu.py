@@ -29,7 +29,7 @@ def run(monkeypatch):
     def run(*cells):
         notebook = new_notebook(cells=[new_code_cell("import fake_gpu\nfake_gpu.switch_on()")])
         notebook.cells += map(new_code_cell, cells)
-        where = {"metadata": {"path": course.NOTEBOOKS}}
+        where = {"metadata": {"path": course.FOLDER}}
         NotebookClient(notebook, timeout=1800, iopub_timeout=300, kernel_name="python3", resources=where).execute()
         return "".join(output.get("text", "") for cell in notebook.cells for output in cell.outputs)
 

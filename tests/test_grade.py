@@ -95,7 +95,7 @@ def look():
 
 @student("Spies")
 def reads_what_is_not_theirs():
-    paths = [course.NOTEBOOKS / f"{N2}.ipynb", course.COURSE / "tools" / "grading" / "guard.py"]
+    paths = [course.FOLDER / f"{N2}.ipynb", course.COURSE / "tools" / "grading" / "guard.py"]
     assert all(path.exists() for path in paths)
     spy = SPY.replace("PATHS", repr([*map(str, paths)])) + "assert not look(), f'I see {look()}'\n"
     return kl(KL, before=spy)
@@ -143,7 +143,7 @@ def hand_in(folder):
 def run_grader(submissions, out, *more):
     return subprocess.run(
         [sys.executable, "-m", "tools.grading", submissions, "--out", out, "--seconds", str(SECONDS), *more],
-        cwd=course.NOTEBOOKS.parent,
+        cwd=course.FOLDER.parent,
         env=os.environ | {"INSTRUCTOR_SECRET": "the password"},
         capture_output=True,
         text=True,
@@ -267,7 +267,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 def test_where_a_process_cannot_be_confined_grading_goes_on(tmp_path):
     code = "import sys; sys.modules['landlock'] = None; from tools.grading import sandbox; print(sandbox.confine('.'))"
-    run = subprocess.run([sys.executable, "-c", code], cwd=course.NOTEBOOKS.parent, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", code], cwd=course.FOLDER.parent, capture_output=True, text=True)
     assert run.stdout == "False\n", run.stderr
 
 
@@ -288,7 +288,7 @@ ear.connect("ipc://PATH")"""
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no kernel is forked")
 def test_forked_kernels_share_nothing_cannot_order_others_and_end_with_all_that_they_started(tmp_path):
-    imports = Assignment(course.NOTEBOOKS / f"{N2}.ipynb").imports
+    imports = Assignment(course.FOLDER / f"{N2}.ipynb").imports
     with kernel_server() as server:
         one, other = (Kernel(tmp_path / seed, imports, seed, SECONDS, server) for seed in ("spring", "autumn"))
         processes = [Path("/proc") / pid for kernel in (one, other) for pid in kernel.run(START).output.split()]

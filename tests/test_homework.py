@@ -19,7 +19,7 @@ from tools import cells as course
 from tools import homework
 from tools.notebook import HIDDEN, SETUP, dependencies, exercises
 
-NAMES = course.CHAPTERS
+NAMES = course.CHAPTER_NAMES
 each_notebook = pytest.mark.parametrize("name", NAMES)
 SOLUTION = re.compile(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", re.DOTALL)
 NO_SECRETS = [  # what the exercises' own texts name, and what everybody writes
@@ -88,7 +88,7 @@ def test_rubrics_give_the_points_of_their_question(name):
 @each_notebook
 def test_practice_versions_are_fresh(name):
     expected = nbformat.writes(homework.handout(course.load(name))) + "\n"
-    stored = (course.NOTEBOOKS / "practice" / f"{name}.ipynb").read_text(encoding="utf-8")
+    stored = (course.FOLDER / "practice" / f"{name}.ipynb").read_text(encoding="utf-8")
     assert stored == expected, "run `make homework`"
 
 

@@ -14,9 +14,9 @@ from tools.notebook import COURSE, SETUP, dependencies, exercises
 from tools.run import normalise
 
 NAMES = course.NAMES
-assert NAMES, f"no notebooks in {course.NOTEBOOKS}"
+assert NAMES, f"no notebooks in {course.FOLDER}"
 each_notebook = pytest.mark.parametrize("name", NAMES)
-each_chapter = pytest.mark.parametrize("name", course.CHAPTERS)
+each_chapter = pytest.mark.parametrize("name", course.CHAPTER_NAMES)
 each_text = pytest.mark.parametrize("name", [*NAMES, "README"])
 
 MARKER = "# NBVAL_CHECK_OUTPUT"
@@ -24,7 +24,7 @@ LINK = re.compile(r"(!?)\[((?:[^\[\]]|!?\[[^\[\]]*\]\([^()]*\))*)\]\(([^()\s]+)\
 
 
 def file(name):
-    return COURSE / "README.md" if name == "README" else course.NOTEBOOKS / f"{name}.ipynb"
+    return COURSE / "README.md" if name == "README" else course.FOLDER / f"{name}.ipynb"
 
 
 def code(name):
@@ -181,7 +181,9 @@ def test_it_can_be_finished_in_the_time_it_promises(name):
     assert len(course.load(name).cells) <= 95
     assert figures <= 14
     minutes = words / 130 + 0.15 * lines + sum(8 if graded.name else 5 for graded in exercises(course.load(name)))
-    assert f"**Time** {5 * math.ceil(minutes / 5)} minutes" in course.load(name).cells[0].source
+    promised = 5 * math.ceil(minutes / 5)
+    assert f"**Time** {promised} minutes" in course.load(name).cells[0].source
+    assert re.search(rf"^\| \[.*/{name}\.ipynb\).* \| {promised} min \|", prose("README"), re.MULTILINE)
 
 
 @each_chapter

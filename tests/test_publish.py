@@ -1,5 +1,6 @@
 """`make publish` writes the repository's address, whole and everywhere, takes it out again, or says why not."""
 
+import re
 import shutil
 import subprocess
 import tomllib
@@ -28,9 +29,13 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.suffix == ".ipynb" or path.name in PLACES}
 
 
-def test_the_course_as_it_is_names_no_repository():
-    texts = [path.read_text(encoding="utf-8") for path in [COURSE / "README.md", *COURSE.glob("notebooks/**/*.ipynb")]]
-    assert not [text for text in texts if "OWNER" in text]
+def test_the_course_as_it_is_names_one_repository_or_none():
+    readme = (COURSE / "README.md").read_text(encoding="utf-8")
+    notebooks = [path.read_text(encoding="utf-8") for path in COURSE.glob("notebooks/**/*.ipynb")]
+    (repository,) = {name for text in notebooks for name in re.findall(r'REPOSITORY, BRANCH = \\"(.*?)\\"', text)}
+    link = f"github.com/{repository}" if repository else "github.com"
+    assert (link in readme) == bool(repository)
+    assert [("Open in Colab" in text) for text in notebooks] == [bool(repository)] * len(notebooks)
 
 
 def test_the_address_is_written_everywhere_and_taken_out_byte_for_byte(copy):
@@ -38,6 +43,7 @@ def test_the_address_is_written_everywhere_and_taken_out_byte_for_byte(copy):
     assert len(publish("ada/vae_course-2", copy, "term/autumn-2")) == len(before)
     readme = (copy / "README.md").read_text(encoding="utf-8")
     assert "git clone https://github.com/ada/vae_course-2 course" in readme
+    assert "(https://github.com/ada/vae_course-2/actions/workflows/test.yml/badge.svg)" in readme
     project = tomllib.loads((copy / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     citation = yaml.safe_load((copy / "CITATION.cff").read_text(encoding="utf-8"))
     assert project["urls"]["Repository"] == citation["repository-code"] == "https://github.com/ada/vae_course-2"

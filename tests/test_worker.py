@@ -49,7 +49,7 @@ def beside(notebook, *cells, place="def gaussian_kl("):
 
 @pytest.fixture(scope="module")
 def course_of_02():
-    return Assignment(course.NOTEBOOKS / f"{N2}.ipynb")
+    return Assignment(course.FOLDER / f"{N2}.ipynb")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def grade(course_of_02, tmp_path_factory):
 
 def without_kernel(name, notebook):
     """The result for all exercises of a notebook, in which no answer can be run."""
-    grader = Grader(Assignment(course.NOTEBOOKS / f"{name}.ipynb"), notebook, "", SECONDS)
+    grader = Grader(Assignment(course.FOLDER / f"{name}.ipynb"), notebook, "", SECONDS)
     result = grader.grade()
     assert grader.kernel is None
     return {grade.title: grade for grade in result.grades}, result.flags

@@ -66,7 +66,7 @@ MODELS = {
 }
 
 
-def finished() -> float:
+def synchronised_time() -> float:
     """The time, when the device has done all that it was asked for."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
@@ -78,7 +78,7 @@ def ours(model: nn.Module, loss_fn: Callable, x: Tensor) -> None:
     fit(model, loss_fn, x, x[:BATCH], epochs=EPOCHS, batch_size=BATCH)
 
 
-def usual(model: nn.Module, loss_fn: Callable, x: Tensor) -> None:
+def tutorial_loop(model: nn.Module, loss_fn: Callable, x: Tensor) -> None:
     """The loop of many tutorials, on torchvision's MNIST class (each image becomes a picture, then a tensor)."""
     digits = object.__new__(torchvision.datasets.MNIST)  # without its files
     digits.data, digits.targets = (255 * x).round().byte().view(-1, 28, 28).cpu(), torch.zeros(len(x))
@@ -112,7 +112,7 @@ def layers_alone(model: nn.Module, loss_fn: Callable, x: Tensor) -> None:
             torch.autograd.grad(layer(inputs[layer]), wanted, output)
 
 
-LOOPS = {"this course": ours, "DataLoader": usual, "layers alone": layers_alone}
+LOOPS = {"this course": ours, "DataLoader": tutorial_loop, "layers alone": layers_alone}
 
 
 def digits(source: str = "embedded") -> tuple[Tensor, Tensor]:
@@ -138,17 +138,17 @@ def training(repeats: int) -> Iterator[str]:
             for loop, run in LOOPS.items():
                 set_seed(0)
                 model = make().to(DEVICE)
-                start = finished()
+                start = synchronised_time()
                 run(model, loss_fn, x)
-                speeds[loop].append(EPOCHS * len(x) / (finished() - start))
+                speeds[loop].append(EPOCHS * len(x) / (synchronised_time() - start))
                 losses[loop] = evaluate(model, loss_fn, x_heldout)["loss"]
             if i == 0:
                 speeds = {loop: [] for loop in LOOPS}
         assert math.isclose(losses["this course"], losses["DataLoader"], rel_tol=0.03), losses
         shown = [spread(values, ",.0f") for values in speeds.values()]
-        course, usual, floor = (statistics.median(v) for v in speeds.values())
+        course, tutorial, floor = (statistics.median(v) for v in speeds.values())
         terms = f"{losses['this course']:.1f} and {losses['DataLoader']:.1f}"
-        yield f"| {name} | {' | '.join(shown)} | {course / usual:.1f} | {course / floor:.2f} | {terms} |"
+        yield f"| {name} | {' | '.join(shown)} | {course / tutorial:.1f} | {course / floor:.2f} | {terms} |"
 
 
 LAST_CELL = """

@@ -1,6 +1,7 @@
 """Reach into the notebooks: their cells, the functions they define, one cell run with a slip planted in it.
 
-A notebook is named like its file, without the ending: `definitions("04_vae").VAE(784, 400, 20)`.
+A notebook is named like its file, without the ending: `definitions("04_vae").VAE(784, 400, 20)`. What needs no PyTorch
+is in tools/notebook.py.
 """
 
 import ast
@@ -17,14 +18,14 @@ from nbformat import NotebookNode
 from tools import notebook
 from tools.notebook import COURSE, dependencies
 
-NOTEBOOKS = COURSE / "notebooks"
+FOLDER = COURSE / "notebooks"
 NAMES = [path.stem for path in notebook.NOTEBOOKS]
-CHAPTERS = [path.stem for path in notebook.CHAPTERS]  # those with exercises
+CHAPTER_NAMES = [path.stem for path in notebook.CHAPTERS]  # those with exercises
 
 
 def load(name: str) -> NotebookNode:
     """The notebook."""
-    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
 
 
 def sources(name: str) -> list[str]:
@@ -60,18 +61,14 @@ def definitions(name: str, **given: object) -> ModuleType:
     return module
 
 
-def run_cells(
-    name: str, needed: int | Iterable[int], replace: dict[str, str] | None = None, also: Iterable[int] = ()
-) -> ModuleType:
+def run_cells(name: str, needed: int | Iterable[int], replace: dict[str, str] | None = None) -> ModuleType:
     """Run the code cells `needed` and, of those before them, only their `dependencies`; returns a module of all names.
 
-    What these miss can be given in `also`.
     `replace` maps texts in these cells to their replacements; ValueError if a text is in none of them.
     An exception of a cell gets an attribute `cell`, the cell's index.
     """
     cells = sources(name)
-    needed = [needed] if isinstance(needed, int) else list(needed)
-    chosen = dependencies(cells, [*needed, *also])
+    chosen = dependencies(cells, [needed] if isinstance(needed, int) else list(needed))
     for old in replace or {}:
         if not any(old in cells[i] for i in chosen):
             raise ValueError(f"{old!r} is in none of the code cells {chosen} of {name}")

@@ -1,8 +1,8 @@
 """Write a GitHub repository's address into the course: `make publish REPO=owner/name BRANCH=main`.
 
-README.md gets its line for `git clone` and links to Colab, pyproject.toml and CITATION.cff the address, each notebook
-its badge, and the notebooks' setup cell the repository to fetch on Colab. Without REPO the address is that of the git
-remote "origin"; `make publish REPO=` takes everything out again.
+README.md gets the badge of the tests, its line for `git clone` and links to Colab, pyproject.toml and CITATION.cff the
+address, each notebook its badge, and the notebooks' setup cell the repository to fetch on Colab. Without REPO the
+address is that of the git remote "origin"; `make publish REPO=` takes everything out again.
 """
 
 import argparse
@@ -22,6 +22,8 @@ BADGE_LINE = re.compile(r"^\[!\[Open in Colab\].*\n\n?", re.MULTILINE)
 ADDRESS = re.compile(r'(REPOSITORY, BRANCH = ").*?(", ").*?(")')
 PUBLISHED = re.compile(r"(^\S+ published\b.*?\n).*?(^\S+ /published\b)", re.DOTALL | re.MULTILINE)
 README = """
+[![Tests]({tests}/badge.svg)]({tests})
+
 ```bash
 git clone https://github.com/{repository} course
 cd course
@@ -62,8 +64,9 @@ def publish(repository: str, course: Path, branch: str = "main") -> list[Path]:
     notebooks = sorted(course.glob("notebooks/**/*.ipynb"))
     new = {path: _notebook(path, repository, branch, colab(path)) for path in notebooks}
     links = " · ".join(f"[{path.stem[:2]}]({colab(path)})" for path in notebooks if path.parent.name == "notebooks")
+    tests = f"https://github.com/{repository}/actions/workflows/test.yml"
     for name, text in PLACES.items():
-        region = text.format(repository=repository, links=links) if repository else ""
+        region = text.format(repository=repository, links=links, tests=tests) if repository else ""
         old = (course / name).read_text(encoding="utf-8")
         new[course / name] = PUBLISHED.sub(lambda marks, region=region: marks[1] + region + marks[2], old)
     changed = [path for path, text in new.items() if text.encode() != path.read_bytes()]

@@ -49,7 +49,7 @@ def _smaller(picture: str) -> str:
     64 greys (digits must not get a tint) and 192 colours; 64 levels of each channel where 192 colours would be too few.
     """
     image, png = Image.open(io.BytesIO(base64.b64decode(picture))), io.BytesIO()
-    if image.mode == "P":  # it has been here before
+    if image.mode == "P":  # already reduced
         return picture
     image = image.convert("RGB")
     colors, rgb = image.quantize(192, Image.Quantize.MAXCOVERAGE), np.asarray(image, dtype=int)

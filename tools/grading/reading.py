@@ -1,4 +1,4 @@
-"""What was handed in, file by file, also within zips, and the notebook in a file, mended where it can be."""
+"""What was handed in, file by file, also within zips, and the notebook in a file, repaired where it can be."""
 
 import io
 import json
@@ -143,7 +143,7 @@ def _unzipped(name: str) -> str:
 
 
 def parsed(content: bytes) -> tuple[dict, list[str]]:
-    """The JSON of a notebook, and what had to be mended. Raises ValueError with a sentence on what is wrong."""
+    """The JSON of a notebook, and what was repaired. Raises ValueError with a sentence on what is wrong."""
     if not content.strip(b" \t\r\n\0\xef\xbb\xbf\xff\xfe"):
         raise ValueError("the file is empty")
     if len(content) > MOST_UNPACKED:
@@ -165,11 +165,11 @@ def parsed(content: bytes) -> tuple[dict, list[str]]:
 
 
 def read(content: bytes) -> tuple[NotebookNode, list[str]]:
-    """The notebook in a file, and what had to be mended. Raises ValueError with a sentence on what is wrong."""
-    known, mended = parsed(content)
+    """The notebook in a file, and what was repaired. Raises ValueError with a sentence on what is wrong."""
+    known, repaired = parsed(content)
     try:
         if known["nbformat"] != 4:
-            mended.append(f"the notebook had the old format {known['nbformat']}")
+            repaired.append(f"the notebook had the old format {known['nbformat']}")
         notebook = nbformat.reads(json.dumps(known), as_version=4)
         for cell in notebook.cells:
             source = "".join(cell.source).replace("\r\n", "\n")
@@ -179,4 +179,4 @@ def read(content: bytes) -> tuple[NotebookNode, list[str]]:
                 raise ValueError(f"unknown kind of cell {cell.cell_type}")
     except Exception as error:  # whatever a file can contain
         raise ValueError(f"not a notebook ({type(error).__name__}: {str(error)[:100]})") from None
-    return notebook, mended
+    return notebook, repaired

@@ -1,4 +1,4 @@
-"""What the two processes of the grader tell each other about a submission, as dataclasses that travel as JSON."""
+"""What the two processes of the grader exchange about a submission: dataclasses, sent as JSON."""
 
 import json
 from dataclasses import asdict, dataclass, field

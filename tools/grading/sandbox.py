@@ -58,7 +58,7 @@ def course() -> list[str]:
 
 
 def confine(own: Path) -> bool:
-    """Leave Python, utils and the folder `own` to be read, and only `own` to be written; False if that can't be."""
+    """Allow reading only Python, checks, utils and the folder `own`, and writing only `own`; False where that fails."""
     ours = course()
     try:
         from landlock import FSAccess, LandlockError, Ruleset
@@ -79,7 +79,7 @@ def confine(own: Path) -> bool:
 
 
 def run(connection_file: str) -> None:
-    """Be a kernel in the current folder."""
+    """Run a kernel in the current folder."""
     die_with_parent()
     limit()
     os.environ["SANDBOX_CONFINED"] = str(int(confine(Path.cwd())))
@@ -107,7 +107,7 @@ def serve(server: int) -> None:
                 return
             try:
                 child = os.fork()
-            except OSError:  # too many processes: this kernel can't be had, the next one perhaps
+            except OSError:  # too many processes: this kernel fails, the next may start
                 child = None
             if child == 0:
                 orders.close()
@@ -144,7 +144,10 @@ def keep(client: int, connection_file: str, folder: str, environment: dict[str, 
 
 
 def ask(connection_file: str, server: int) -> None:
-    """Have a kernel forked with this process's folder and environment, and end with it; without a server, be one."""
+    """Have a kernel forked with this process's folder and environment, and end with it.
+
+    If the server has gone, run the kernel here.
+    """
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # sent before the end, which comes anyway
     ours, theirs = socket.socketpair()

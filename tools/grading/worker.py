@@ -196,7 +196,7 @@ class Kernel:
         return self.manager.is_alive()
 
     def close(self) -> None:
-        """End it, whatever it is doing."""
+        """Kill the kernel."""
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
 
@@ -434,12 +434,12 @@ def main() -> None:
     arguments = parser.parse_args()
     start = time.monotonic()
     try:
-        submission, mended = read(arguments.submission.read_bytes())
+        submission, repaired = read(arguments.submission.read_bytes())
         best = max(map(Assignment, CHAPTERS), key=lambda assignment: assignment.likeness(submission))
         if best.likeness(submission) < 0.05:
             raise ValueError("this is no notebook of the course")
         result = Grader(best, submission, arguments.seed, arguments.seconds, arguments.server).grade()
-        result.flags += mended
+        result.flags += repaired
     except ValueError as error:
         result = Result("refused", flags=[f"not graded: {error}"])
     result.seconds = time.monotonic() - start
