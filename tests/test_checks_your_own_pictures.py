@@ -21,6 +21,25 @@ def test_notebook_answers_pass():
     check.swap_label(notebook.swap_label)
 
 
+def test_the_bound_with_many_samples_reaches_log_p_from_a_grid():
+    notebook = definitions("08_your_own_pictures", leaky=torch.nn.LeakyReLU(0.1))
+    torch.manual_seed(0)
+    tiny = notebook.ConvVAE(classes=3, size=8, channels=1, latent_dim=2).double()
+    one, two = (torch.rand(1, 1, 8, 8, dtype=torch.float64) * 255).round() / 255, torch.tensor([2])
+    axis = torch.linspace(-6, 6, 121, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis)
+    with torch.no_grad():
+        tiny.log_scale += 0.5
+        tiny.tell[-1].bias.copy_(torch.tensor([1.0, -0.5, -0.8, -1.6]))  # q is not the prior
+        tiny.draw[0].weight *= 6
+        means = tiny.decode(grid, two.expand(len(grid)))
+        prior = Normal(0.0, 1.0).log_prob(grid).sum(1) + 2 * math.log(0.1)
+        exact = (notebook.log_level(one, means, tiny.log_scale).sum((1, 2, 3)) + prior).logsumexp(0)
+        elbo = -notebook.negative_elbo(tiny, one.expand(5000, -1, -1, -1), two.expand(5000))["loss"]
+    assert exact - elbo > 3  # far from what the bound must reach
+    torch.testing.assert_close(notebook.log_px(tiny, one, two, k=1000)[0], exact, atol=0.3, rtol=0)
+
+
 def parts(x, mean, log_scale, half=HALF):
     """The logarithms of the areas below the upper and above the lower cut, and between the two."""
     scale = log_scale.exp()
