@@ -12,7 +12,7 @@ SLIPS = [
     ("01_autoencoder", "1.3", "loss = reconstruction_error(x, model(x)).mean()", "loss = reconstruction_error(x, model(x)).sum()", "a sum over the batch for its mean"),
     ("01_autoencoder", "1.3", "theta - eta * slopes", "theta + eta * slopes", "sign flipped"),
     ("01_autoencoder", "1.4", "sample_gaussian(m, A, 400_000)", "sample_gaussian(m, C, 400_000)", "covariance for its root"),
-    ("01_autoencoder", "1.4", "device=m.device) @ A.T", "device=m.device) @ A", "A for its transpose"),
+    ("01_autoencoder", "1.4", ".to(m) @ A.T", ".to(m) @ A", "A for its transpose"),
     ("01_autoencoder", "1.4", "torch.linalg.cholesky(torch.cov(z.T))", "torch.cov(z.T)", "fitted covariance for its root"),
     ("01_autoencoder", "1.4", "return z.mean(0), torch", "return z.sum(0), torch", "a sum for the fitted mean"),
     ("02_probability_and_elbo", "2.1", "return -0.5 * terms.sum(-1)", "return -0.5 * terms.mean(-1)", "a mean for a sum"),
