@@ -167,7 +167,6 @@ def test_with_the_index_of_cpu_builds_beside_it_pip_takes_those(make, tmp_path):
             wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
             wheel.writestr(f"{info}/RECORD", "")
         (folder / "index.html").write_text(f'<a href="{name.replace("+", "%2B")}">{name}</a>')
-    (tmp_path / "pip.conf").write_text("")
     address = (tmp_path / "{}").as_uri().replace("%7B%7D", "{}")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     clean["PIP_CONFIG_FILE"] = os.devnull
