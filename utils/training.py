@@ -23,7 +23,7 @@ def pick_device() -> torch.device:
 
     Prints which one, what a GPU means for the results, and on Colab without a GPU how to get one. Call it before
     PyTorch computes: a CPU then takes numbers below 1e-38 for 0, in every thread. It is slow with them, and in Adam the
-    averages of a pixel that is nearly always black fade to such numbers: after ten epochs, an epoch took 1.6 times as
+    averages of a pixel that is nearly always paper fade to such numbers: after ten epochs, an epoch took 1.6 times as
     long.
     """
     torch.set_flush_denormal(True)
