@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+import short
 import torch
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
+from tools.cells import FOLDER
 from utils import pictures
 from utils.pictures import KINDS, draw_shapes, load_folder, render, show_pictures
 
@@ -279,3 +283,24 @@ def test_rows_of_pictures_keep_their_places_and_grey_ones_their_grey():
             np.testing.assert_allclose(shown, expected[row, column][:, None].expand(2, 3))
     assert [label.get_text() for label in ax.get_yticklabels()] == ["first", "second"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b", "c"]
+
+
+# ---- notebook 08, whole, on somebody's folder
+
+
+@pytest.mark.slow
+def test_notebook_08_runs_on_a_folder_by_changing_one_line(tmp_path):
+    generator = np.random.default_rng(0)
+    for i in range(75):
+        folder = tmp_path / "abc"[i % 3]
+        folder.mkdir(exist_ok=True)
+        levels = generator.integers(0, 256, (40, 30, 3) if i % 2 else (30, 40), dtype=np.uint8)  # colour or grey
+        Image.fromarray(levels).save(folder / f"{i}.png")
+    cells = short.sources("08_your_own_pictures")
+    (line,) = [i for i, cell in enumerate(cells) if cell.startswith("pictures = draw_shapes(4000)")]
+    cells[line] = f"pictures = load_folder({str(tmp_path)!r}, size=24)"
+    notebook = new_notebook(
+        cells=[*map(new_code_cell, cells), new_code_cell("print(tuple(x.shape), pictures.classes)")]
+    )
+    NotebookClient(notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": FOLDER}}).execute()
+    assert notebook.cells[-1].outputs[0].text == "(75, 3, 24, 24) ['a', 'b', 'c']\n"
