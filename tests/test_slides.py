@@ -3,6 +3,7 @@
 import re
 from hashlib import sha256
 from html.parser import HTMLParser
+from time import sleep
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -180,6 +181,12 @@ CHECK = """() => {
 }"""
 
 
+def late(route):
+    """Let a file come half a second after it was asked for, as from a busy disk: the page must wait for it."""
+    sleep(0.5)
+    route.continue_()
+
+
 @each_deck
 def test_in_a_browser_every_step_of_every_slide_fits(name, folder, browser):
     page = browser.new_page(viewport={"width": 1280, "height": 720})
@@ -187,9 +194,9 @@ def test_in_a_browser_every_step_of_every_slide_fits(name, folder, browser):
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
+    page.route("**/source-sans-pro/*.woff", late)
     page.goto((folder / f"{name}.html").as_uri())
     page.wait_for_function("window.Reveal && Reveal.isReady()")
-    page.evaluate("document.fonts.ready")
     seen = set()
     while True:
         at = page.evaluate("Reveal.getIndices().h")
