@@ -113,7 +113,7 @@ def lab(tmp_path_factory):
         ) as server,
     ):
         try:
-            for _ in range(60):
+            for _ in range(300):
                 try:
                     urllib.request.urlopen(f"{address}/api/status", timeout=5)
                     break
