@@ -1,6 +1,8 @@
 """Instant checks of notebook 01, the plain autoencoder."""
 
 from collections.abc import Callable
+from itertools import pairwise
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from checks.common import (
     correct,
     generator,
     instant_check,
+    keeps_dtype,
     recognise,
     require,
     require_gradients,
@@ -23,14 +26,14 @@ from checks.common import numbers as numbers
 def reconstruction_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check `answer(x, x_hat)`, squared error per image: (batch, D), (batch, D) -> (batch,)."""
     random = generator()
-    for batch, pixels in [(1, 3), (5, 784), (7, 2)]:
+    for batch, pixels in [(5, 9), (1, 3), (5, 784), (7, 2)]:
         x, x_hat = torch.rand(2, batch, pixels, generator=random, dtype=torch.float64)
         with untouched(x, x_hat):
             error = answer(x, x_hat)
         require(
             getattr(error, "ndim", 1) > 0,
             "batch-sum",
-            "the result is one number for the whole batch; sum over the pixels of each image only (dim=1)",
+            f"the result is one number; expected one per image, shape ({batch},): sum over the pixels of each (dim=1)",
         )
         require_tensor(error, (batch,), "one number per image, so sum over dim=1")
         require((error >= 0).all(), "negative", "an error is negative: square the differences before you add them up")
@@ -45,6 +48,7 @@ def reconstruction_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
             {
                 ("pixel-mean", "you average over the pixels; equation (1.1) sums over them"): 25.0 / pixels,
                 ("not-squared", "one pixel off by 5 costs 25, not 5: square the difference (and take no root)"): 5.0,
+                ("784", "you multiply by 784; the number of pixels is x.shape[1], here another"): 25 * 784 / pixels,
                 ("half", "one pixel off by 5 costs 25: there is no factor 1/2 in equation (1.1)"): 12.5,
             },
             "one pixel that is off by 5 must cost 25: look for factors that equation (1.1) does not have",
@@ -56,8 +60,9 @@ def reconstruction_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
             close(parts, error), "not-additive", "the errors of the two halves of an image must add up to its error"
         )
         require(
-            close(answer(x[:1], x_hat[:1]), error[:1]), "batch", "an image's error depends on the rest of the batch"
+            close(answer(x[-1:], x_hat[-1:]), error[-1:]), "batch", "an image's error depends on the rest of the batch"
         )
+    keeps_dtype(answer, x, x_hat)
     require_gradients(lambda x_hat: answer(x, x_hat), x_hat=x_hat)
     correct("reconstruction_error: one number per image, summed over pixels, with the right gradient.")
 
@@ -69,13 +74,19 @@ class _Tiny(nn.Module):
         super().__init__()
         self.layer = nn.Linear(6, 6, dtype=torch.float64)
 
+    def encode(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(z)
+
     def forward(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(self.layer(x))
+        return self.decode(self.encode(x))
 
 
 @instant_check
 def train_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor], Tensor]) -> None:
-    """Check `answer(model, optimizer, x)`: one step on a minibatch x (batch, 784), returns the detached loss."""
+    """Check `answer(model, optimizer, x)`: one step on a minibatch x (batch, D), returns the detached loss."""
     for batch in (9, 1):
         _one_step(answer, batch)
     correct("train_step: right loss, fresh gradients, one step downhill.")
@@ -95,12 +106,14 @@ def _one_step(answer: Callable, batch: int) -> None:
         returned = answer(model, optimizer, x)
     moved = (nn.utils.parameters_to_vector(model.parameters()).detach() - before) / -eta
     slips = {
-        ("no-step", "the weights did not move: call optimizer.step()"): 0 * gradient,
+        ("no-step", "the weights did not move: after zero_grad(), call backward() and then step()"): 0 * gradient,
         ("no-backward", "the step followed an old gradient: call loss.backward() before the step"): 0 * gradient + 100,
-        ("no-zero-grad", "old gradients were added to the new ones: call optimizer.zero_grad()"): gradient + 100,
+        ("no-zero-grad", "old gradients were added to the new ones: call zero_grad() before backward()"): gradient
+        + 100,
         ("uphill", "the step goes uphill: the sign of the loss is wrong"): -gradient,
         ("batch-sum", "you sum over the batch; the loss (1.1) is the mean over the images"): batch * gradient,
         ("pixel-mean", "you average over the pixels; the loss (1.1) sums over them"): gradient / 6,
+        ("784", "you multiply by 784; the number of pixels is x.shape[1], here another"): gradient * 784 / 6,
         ("two-steps", "the step is twice as long as it should be: is step() or backward() called twice?"): 2 * gradient,
     }
     otherwise = "the weights moved, but not by one step down the gradient of (1.1) on this minibatch"
@@ -121,7 +134,7 @@ class _Watched(torch.optim.SGD):
         super().__init__(model.parameters(), lr=lr)
         self.minibatches: list[Tensor] = []
         self.seen = torch.empty(0)
-        model.register_forward_pre_hook(self._look)
+        model.layer.register_forward_pre_hook(self._look)
         self.register_step_pre_hook(lambda *_: self.minibatches.append(self.seen))
 
     def _look(self, _: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -133,7 +146,7 @@ class _Watched(torch.optim.SGD):
 @instant_check
 def train_epoch(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor, int], None]) -> None:
     """Check `answer(model, optimizer, x, batch_size)`: a step for each minibatch of one shuffled pass over x (n, D)."""
-    for n, batch_size in [(24, 6), (50, 8), (5, 9)]:
+    for n, batch_size in [(24, 6), (49, 8), (5, 9)]:
         model, x = _Tiny(), torch.rand(n, 6, dtype=torch.float64)
         parameters, eta, epochs = list(model.parameters()), 0.01, []
         for _ in range(2):
@@ -160,6 +173,10 @@ def train_epoch(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor, int]
         require(n < batch_size or first != second, "same-order", new_order)
         blocks = "the minibatches are shuffled, but each holds the same images every time: shuffle the images"
         require(n < batch_size or {*map(frozenset, first)} != {*map(frozenset, second)}, "blocks", blocks)
+        places = [_key(x).index(image) for images in second for image in images]
+        kept = sum((after - before) % n == 1 for before, after in pairwise(places))  # about one, if shuffled
+        still = "most images come after the same image as in x: shuffle them all, by torch.randperm"
+        require(n < batch_size or kept < n / 2, "not-shuffled", still)
     correct("train_epoch: each image once, in a new random order, a step for each minibatch.")
 
 
@@ -202,7 +219,7 @@ def nearest_label_confusion(answer: Callable[[Tensor, Tensor], float]) -> None:
     line = torch.tensor([[0.0], [1.0], [3.0], [10.0], [10.5]], dtype=torch.float64)
     share = answer(line, torch.tensor([4, 4, 7, 2, 9]))
     require(
-        isinstance(share, float) or (isinstance(share, Tensor) and share.ndim == 0),
+        isinstance(share, Real) or getattr(share, "ndim", None) == 0,
         "shape",
         "return one number between 0 and 1: the mean over all codes",
     )
@@ -216,6 +233,9 @@ def nearest_label_confusion(answer: Callable[[Tensor, Tensor], float]) -> None:
         },
         f"codes 0, 1, 3, 10, 10.5 with labels 4, 4, 7, 2, 9 give 0.6; you get {share:.3g}",
     )
+    apart = answer(1e6 * line, torch.tensor([4, 4, 7, 2, 9]))
+    own = "with codes that are far apart the result is another: give the distance of a code to itself as float('inf')"
+    require(abs(apart - share) < 1e-6, "scale", own)
     none = answer(line, torch.tensor([1, 1, 1, 0, 0]))
     require(abs(none) < 1e-6, "value", "0 expected when every neighbour has the same label")
     random = generator()
@@ -223,7 +243,10 @@ def nearest_label_confusion(answer: Callable[[Tensor, Tensor], float]) -> None:
     labels = torch.randint(10, (400,), generator=random)
     with untouched(z, labels):
         share = answer(z, labels)
-    require(0.8 < share < 0.98, "random-labels", f"random labels are confused about 9 times in 10; you get {share:.3g}")
+    usual = (
+        f"random labels are confused about 9 times in 10; you get {share:.3g}: is every code's own distance left out?"
+    )
+    require(0.8 < share < 0.98, "random-labels", usual)
     order = torch.randperm(400, generator=random)
     require(abs(answer(z[order], labels[order]) - share) < 1e-6, "order", "the order of the images must not matter")
     corner = torch.tensor([[0.0, 0, 0], [3, 0, 0], [2.5, 0, 2.5]], dtype=torch.float64)

@@ -26,43 +26,45 @@ from checks.common import numbers as numbers
 def gaussian_recon(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     """Check `answer(x_hat, x, variance)`: -log N(x; x_hat, variance * I), nats per image, a scalar."""
     random = generator()
-    for batch, pixels, variance in [(1, 3, 3.0), (3, 4, 0.25), (5, 9, 2.0), (2, 784, 0.01)]:
+    for batch, pixels, variance in [(1, 3, 5.0), (3, 4, 0.25), (5, 9, 2.0), (2, 784, 0.01)]:
         x, x_hat = torch.rand(2, batch, pixels, generator=random, dtype=torch.float64)
         with untouched(x, x_hat):
             value = answer(x_hat, x, variance)
         require_tensor(value, (), "one number, nats per image")
         perfect = answer(x, x, variance)
         off = x.clone()
-        off[:, 0] += 1.0
-        cost = (answer(off, x, variance) - perfect) * variance  # of one pixel off by 1: half a squared error
+        off[:, 0] += 2.0
+        cost = (answer(off, x, variance) - perfect) * variance  # of one pixel off by 2: half a squared error
         slips = {
-            ("sign", "the sign is flipped: asked is minus the log-density"): -0.5,
-            ("half", "the factor 1/2 in front of the squared error is missing"): 1.0,
-            ("sigma", "you divide by sigma; divide by sigma^2, which `variance` is"): math.sqrt(variance) / 2,
-            ("variance-squared", "you square `variance`, but it is sigma^2 already"): 0.5 / variance,
-            ("pixel-mean", "you average over the pixels; sum over them, mean over the batch"): 0.5 / pixels,
+            ("sign", "the sign is flipped: asked is minus the log-density"): -2.0,
+            ("half", "the factor 1/2 in front of the squared error is missing"): 4.0,
+            ("not-squared", "the error is not squared: a pixel off by 2 must cost 4 times one off by 1"): 1.0,
+            ("sigma", "you divide by sigma; divide by sigma^2, which `variance` is"): 2 * math.sqrt(variance),
+            ("variance-squared", "you square `variance`, but it is sigma^2 already"): 2 / variance,
+            ("pixel-mean", "you average over the pixels; sum over them, mean over the batch"): 2 / pixels,
         }
         if batch > 1:
-            slips["batch-sum", "you sum over the batch; take the mean over the images"] = 0.5 * batch
+            slips["batch-sum", "you sum over the batch; take the mean over the images"] = 2.0 * batch
         recognise(
             cost,
-            0.5,
+            2.0,
             slips,
-            f"one pixel off by 1 must cost 1/2 over sigma^2; for {variance} it costs {cost / variance:.4g} nats",
+            f"one pixel off by 2 must cost 2 over sigma^2; for {variance} it costs {cost / variance:.4g} nats",
         )
-        _check_constant(answer, perfect, pixels, variance)
+        _check_constant(answer, perfect, batch, pixels, variance)
         expected = -Normal(x_hat, math.sqrt(variance)).log_prob(x).sum() / batch
         require(close(value, expected), "value", "it doesn't agree with torch.distributions on random numbers")
     require_gradients(lambda x_hat: answer(x_hat, x[:, :3], 0.5), x_hat=x_hat[:, :3])
     correct("gaussian_recon: half the squared error over sigma^2, and the constant for every pixel.")
 
 
-def _check_constant(answer: Callable, perfect: Tensor, pixels: int, variance: float) -> None:
+def _check_constant(answer: Callable, perfect: Tensor, batch: int, pixels: int, variance: float) -> None:
     """Check what a perfect reconstruction costs: the density of one pixel must have the integral 1."""
     pixel = torch.zeros(1, 1, dtype=torch.float64)
     require(perfect != 0, "no-constant", "the constant D/2 log(2 pi sigma^2) is missing")
     one = answer(pixel, pixel, variance)
-    require(not close(perfect, one), "constant-once", "the constant counts once; it belongs to each of the D pixels")
+    fixed = "the constant does not depend on the number of pixels D: it belongs to each of the x.shape[1] pixels"
+    require(not close(perfect, one), "constant-once", fixed)
     require(
         abs(answer(pixel, pixel, 1.0)) > 1e-9, "no-2-pi", "log 2 pi is missing: for sigma = 1 the constant is not zero"
     )
@@ -73,7 +75,9 @@ def _check_constant(answer: Callable, perfect: Tensor, pixels: int, variance: fl
         "integral",
         f"exp(-recon) of one pixel must have the integral 1 and has {density:.4g}: look at the constant",
     )
-    require(close(perfect, pixels * one), "constant", "the constant must grow with the number of pixels")
+    whole_batch = "the constant grows with the batch, too: D is the number of pixels of one image, x.shape[1]"
+    require(batch == 1 or not close(perfect, batch * pixels * one), "constant-batch", whole_batch)
+    require(close(perfect, pixels * one), "constant", "the constant must be proportional to the number of pixels")
 
 
 @instant_check
@@ -104,7 +108,6 @@ def log_aggregate(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     message = "where logvar is -20 or 15 the value is wrong: leave it as it is (no clamp)"
     require(close(uneven, 2.5 - math.log(2 * math.pi)), "range", message)
     keeps_dtype(answer, z, mu, logvar)
-    require_gradients(answer, z=z, mu=mu, logvar=logvar)
     correct("log_aggregate: the mean of the densities, its logarithm in nats, also far away.")
 
 
@@ -116,22 +119,29 @@ def _mixture(mu: Tensor, sigma: Tensor) -> MixtureSameFamily:
 
 def _slips(z: Tensor, mu: Tensor, logvar: Tensor) -> dict[tuple[str, str], Tensor]:
     """What usual slips give, by their code and message. With one posterior some are right, and never looked at."""
-    sigma = torch.exp(logvar / 2)
+    N, d, sigma, log_2_pi = *mu.shape, torch.exp(logvar / 2), math.log(2 * math.pi)
     right = _mixture(mu, sigma).log_prob(z)
-    each = [Independent(Normal(m, s), 1).log_prob(z) for m, s in zip(mu, sigma, strict=True)]
-    by_dimension = [_mixture(mu[:, [j]], sigma[:, [j]]).log_prob(z[:, [j]]) for j in range(z.shape[1])]
+    log_q = Independent(Normal(mu, sigma), 1).log_prob(z[:, None])  # (n, N), each code in each posterior
+    half_squares, log_sigma = ((z[:, None] - mu) / sigma).square().sum(-1) / 2, logvar.sum(1) / 2
+    marginals = sum(_mixture(mu[:, [j]], sigma[:, [j]]).log_prob(z[:, [j]]) for j in range(d))
+    mix_late = "you mix each dimension by itself; first add up the dimensions of each posterior, then mix"
+
+    def mixed(log_q: Tensor) -> Tensor:
+        return log_q.logsumexp(1) - math.log(N)
+
     return {
-        ("no-log-n", "you add the N densities; take their mean: subtract log N"): right + math.log(len(mu)),
-        ("mean-of-logs", "you average the logarithms; average the densities, then take the logarithm"): sum(each)
-        / len(mu),
+        ("no-log-n", "you add the N densities; take their mean: subtract log N"): right + math.log(N),
+        ("log-n-sign", "subtract log N, which divides by N; you add it"): right + 2 * math.log(N),
+        ("log-n", "N is the number of posteriors, len(mu); you take that of the codes"): right + math.log(N / len(z)),
+        ("no-2-pi", "log 2 pi is missing: half of it for each dimension"): right + d / 2 * log_2_pi,
+        ("2-pi-once", "half of log 2 pi belongs to each dimension; you count it once"): right + (d - 1) / 2 * log_2_pi,
+        ("half", "the factor 1/2 in front of the squared distance is missing"): mixed(log_q - half_squares),
+        ("no-sigma", "log sigma, half of logvar, is missing: subtract it for each dimension"): mixed(log_q + log_sigma),
+        ("logvar", "you subtract logvar; log sigma is half of it"): mixed(log_q - log_sigma),
+        ("mean-of-logs", "you average the logarithms; average the densities, then take the logarithm"): log_q.mean(1),
         ("sigma-is-exp", "you use exp(logvar), the variance, as sigma"): _mixture(mu, sigma**2).log_prob(z),
-        ("marginals", "you mix each dimension by itself; first add up the dimensions of each posterior, then mix"): sum(
-            by_dimension
-        ),
-        ("dimension-mean", "you average over the dimensions of the code; add up their logarithms"): torch.stack(
-            [one / z.shape[1] for one in each]
-        ).logsumexp(0)
-        - math.log(len(mu)),
+        ("marginals", mix_late): marginals,
+        ("dimension-mean", "you average over the dimensions of the code; add up their logarithms"): mixed(log_q / d),
         ("sign", "the sign is flipped: asked is log q(z)"): -right,
         ("density", "this is q(z) itself; asked is its logarithm"): right.exp(),
     }

@@ -103,16 +103,16 @@ def _gradients(answer: Callable, q: Distribution, parameter: Tensor, f: Callable
         require(isinstance(value, Tensor), "type", f"return a scalar tensor; you returned a {type(value).__name__}")
         require(shapes, "not-called", "f was never called")
         drawn = f"f was given z of shape {shapes[0]}; draw n values: q.sample((n,)), q.rsample((n,))"
-        require(shapes[0] == (n,), "draws", drawn)
+        require((n,) in shapes, "draws", drawn)
         scalar = f"return one number; yours has shape {tuple(value.shape)}: average over the draws"
         require(value.ndim == 0, "shape", scalar)
         gradient = None
         if value.requires_grad:
             (gradient,) = torch.autograd.grad(value, parameter, allow_unused=True)
-        message = (
-            f"for {name}, f smooth: {smooth}, no gradient reaches the parameters: .sample() alone has no path, "
-            "multiply by q.log_prob(z)"
-        )
+        cure = "multiply by q.log_prob(z)"
+        if smooth and q.has_rsample:
+            cure = "draw with .rsample() and give f these draws, not detached"
+        message = f"for {name}, f smooth: {smooth}, no gradient reaches the parameters: .sample() has no path; {cure}"
         require(gradient is not None, "no-gradient", message)
         gradients.append(gradient.item())
     return torch.tensor(gradients)
@@ -178,14 +178,15 @@ def _honest_with_two_draws(answer: Callable) -> None:
 
 def _quiet(answer: Callable) -> None:
     """The noise must be that of the mean over n draws, and where a path exists, that of the pathwise gradient."""
-    mu, logit, n = _parameter(1.0), _parameter(0.4), 100
-    estimates = _gradients(answer, Normal(mu, 0.5), mu, torch.square, True, n, 100)
-    ratio = estimates.var().item() / (4 * 0.5**2 / n)
-    message = (
-        f"unbiased, but for a Normal and smooth f the variance is {ratio:.0f} times that of the pathwise gradient: use "
-        ".rsample() where q.has_rsample and f is smooth"
-    )
-    require(ratio < 3, "noisy", message)
+    mu, rate, logit, n = _parameter(1.0), _parameter(1.5), _parameter(0.4), 100
+    smooth = [(Normal(mu, 0.5), mu, torch.square, 4 * 0.5**2), (Exponential(rate), rate, lambda z: 1 * z, 1.5**-4)]
+    for q, parameter, f, pathwise in smooth:
+        ratio = _gradients(answer, q, parameter, f, True, n, 100).var().item() / (pathwise / n)
+        message = (
+            f"unbiased, but for {type(q).__name__} and smooth f the variance is {ratio:.0f} times that of the pathwise "
+            "gradient: use .rsample() where q.has_rsample and f is smooth"
+        )
+        require(ratio < 3, "noisy", message)
     estimates, p = (
         _gradients(answer, Bernoulli(logits=logit), logit, lambda z: 3 * z + 1, True, n, 100),
         logit.sigmoid(),

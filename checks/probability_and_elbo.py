@@ -129,7 +129,7 @@ def log_normal(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     require(
         close(answer(x, mu, EXTREMES), Normal(mu, (0.5 * EXTREMES).exp()).log_prob(x).sum(-1)),
         "range",
-        "for logvar = -30 or 30, or x far from mu, the result is off: leave them as they are (no clamp)",
+        "for logvar = -30 or 30, or x far from mu, the result is off: use logarithms throughout, and no clamp",
     )
     x, mu, logvar = randn(6, 3), randn(3), randn(1)[0]
     result = answer(x, mu, logvar)
@@ -161,6 +161,7 @@ def estimate_log_px(answer: Callable[[Tensor], Tensor]) -> None:
             (1, 5): ("keepdim", "drop the averaged axis (no keepdim)"),
         },
     )
+    _shape(answer(log_weights[:, :1]), (1,), {(): ("squeezed", "for one image the result is (1,): no .squeeze()")})
     recognise(
         answer(torch.full((8, 2), -3.0, dtype=torch.float64)),
         -3.0,
@@ -220,6 +221,7 @@ def gaussian_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         },
     )
     zero = torch.zeros(1, 3, dtype=torch.float64)
+    _shape(answer(zero, zero), (1,), {(): ("squeezed", "for one image the result is (1,): no .squeeze()")})
     one, two = zero.clone(), torch.full_like(zero, math.log(4))  # a mean of 1 in one of three dimensions; σ = 2
     one[0, 0] = 1
     recognise(

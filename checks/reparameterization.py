@@ -1,6 +1,7 @@
 """Instant checks for notebook 03, the reparameterization trick."""
 
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -54,8 +55,9 @@ def score_function_gradient(answer: Callable[..., Pair]) -> None:
             require(n == latent_dim or shape != (n, n), "wrong-axis", axis)
             require_tensor(g, (n, latent_dim), f"the estimate {name}")
         _compare_scores(result, *given)
-        for baseline in (1.7, randn(n)):
-            shifted, higher = answer(*given, baseline), answer(values + baseline, z, mu, logvar, baseline)
+        for baseline in (1.75, randn(n)):
+            with untouched(*given):
+                shifted, higher = answer(*given, baseline), answer(values + baseline, z, mu, logvar, baseline)
             for plain, other, same in zip(result, shifted, higher, strict=True):
                 unused = "the baseline has no effect: subtract it from the values"
                 require(not close(plain, other), "no-baseline", unused)
@@ -104,7 +106,7 @@ def _compare_scores(result: Pair, values: Tensor, z: Tensor, mu: Tensor, logvar:
 @instant_check
 def leave_one_out(answer: Callable[[Tensor], Tensor]) -> None:
     """Check `answer(values)`: for each of the values (n,) the mean of the other n - 1; (n,)."""
-    cases = [torch.tensor([1.0, 2.0, 6.0, 7.0]), torch.tensor([-3.0, 5.0]), torch.linspace(-9, 4, 33) ** 3]
+    cases = [torch.tensor([1.0, 2.0, 6.0, 7.0, 7.0]), torch.tensor([-3.0, 5.0]), torch.linspace(-9, 4, 33) ** 3]
     for values in [*(case.double() for case in cases), 1e6 + cases[0].double()]:
         with untouched(values):
             baselines = answer(values)
@@ -129,7 +131,13 @@ def leave_one_out(answer: Callable[[Tensor], Tensor]) -> None:
 @instant_check
 def times_as_many(answer: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, int], Tensor]) -> None:
     """Check `answer(f, mu, logvar, n)`: variance of the score-function gradient of mu over that of the pathwise one."""
-    for means, sigmas, weights in [([1.4], [1.0], [3.0]), ([1.5], [0.3], [1.0]), ([1.0, -2.0], [1.2, 0.5], [1.0, 2.0])]:
+    two = ([2.0, 2.0], [1.2, 1.0], [1.0, 1.0])  # the variance of a sum of both would be 8 % larger
+    for means, sigmas, weights in [
+        ([1.4], [1.0], [3.0]),
+        ([1.5], [0.3], [1.0]),
+        ([1.0, -2.0], [1.2, 0.5], [1.0, 2.0]),
+        two,
+    ]:
         mu, sigma, a = (torch.tensor(values, dtype=torch.float64) for values in (means, sigmas, weights))
         shapes = []
 
@@ -140,7 +148,11 @@ def times_as_many(answer: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, 
         logvar, n = 2 * sigma.log(), 250_000
         with untouched(mu, logvar):
             ratio = answer(f, mu, logvar, n)
-        require(isinstance(ratio, Tensor | float), "type", f"return a number; you return a {type(ratio).__name__}")
+        require(
+            isinstance(ratio, Tensor | Real) or hasattr(ratio, "__array__"),
+            "type",
+            f"return a number; you return a {type(ratio).__name__}",
+        )
         ratio = torch.as_tensor(ratio)
         message = f"return one number, variances added over the dimensions; yours has shape {tuple(ratio.shape)}"
         require(ratio.ndim == 0, "shape", message)
@@ -166,7 +178,7 @@ def _compare_ratios(ratio: float, mu: Tensor, sigma: Tensor, a: Tensor) -> None:
     right = (score.sum() / path.sum()).item()
 
     def is_near(wrong: Tensor | float) -> bool:
-        return abs(ratio / float(wrong) - 1) < 0.08
+        return abs(ratio / float(wrong) - 1) < 0.055  # six standard errors
 
     if is_near(right):
         return
@@ -182,4 +194,5 @@ def _compare_ratios(ratio: float, mu: Tensor, sigma: Tensor, a: Tensor) -> None:
     }
     for (code, message), wrong in slips.items():
         require(not is_near(wrong), code, message)
-    raise CheckFailed("value", f"for f(z) = the sum of a z² the ratio is {right:.3g}; yours is {ratio:.3g}")
+    order = "take the variance over the draws of each dimension, then add up"
+    raise CheckFailed("value", f"for f(z) = the sum of a z² the ratio is {right:.3g}; yours is {ratio:.3g}: {order}")

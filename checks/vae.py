@@ -33,7 +33,7 @@ def vae_loss(answer: Callable[[Tensor, Tensor, Tensor, Tensor], dict[str, Tensor
         (7, 5, 3, 300, -40),
         (3, 5, 4, 300, 40),
     ]:
-        logits, x = steep * randn(batch, pixels), (randn(pixels, batch).T > 0).double()
+        logits, x = steep * randn(batch, pixels), (randn(batch, pixels) > 0).double()
         mu, logvar = steep * randn(batch, dim), middle + 2 * randn(batch, dim)
         mu[0, 0] = logvar[0, 0] = 0  # here q is the prior
         with untouched(logits, x, mu, logvar):
@@ -103,14 +103,27 @@ def _compare_recon(recon: Tensor, logits: Tensor, x: Tensor) -> None:
         ("squared-error", squared.format("a")): error,
         ("squared-error", squared.format("half a")): error / 2,
     }
-    otherwise = f"recon is {recon:.4f} nats per image where -log p(x|z) is {right:.4f}: compare with (4.3)"
+    otherwise = f"recon is {recon:.8g} nats per image where -log p(x|z) is {right:.8g}: compare with (4.3)"
     if logits.abs().max() < 50:
         recognise(recon, right, slips, otherwise)
     stable = "; for logits of several hundred use F.binary_cross_entropy_with_logits, not sigmoid and log"
     require(close(recon, right), "range", otherwise + stable)
 
 
-class _Plane(nn.Module):
+class VAE(nn.Module):
+    """What a model of the checks or hidden tests has in common with the notebook's, beside `encode` and `decode`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Parameter(torch.ones(1, dtype=torch.float64))  # of the device and dtype of a model's parameters
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of images that a sample of q decodes to, and q's mu and logvar."""
+        mu, logvar = self.encode(x)
+        return self.decode(mu + (0.5 * logvar).exp() * torch.randn_like(mu)), mu, logvar
+
+
+class _Plane(VAE):
     """A model with two latent dimensions and three pixels, small enough for sums over a grid of z."""
 
     def __init__(self, logvar: tuple[float, float], shift: float = 0.0) -> None:
@@ -119,7 +132,7 @@ class _Plane(nn.Module):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mu = torch.stack([x.sum(1) - 1.5, 0.8 * x[:, 0] - 0.3], dim=1)
-        return mu, torch.tensor(self.logvar, dtype=x.dtype).expand(len(x), 2)
+        return mu, torch.tensor(self.logvar, dtype=x.dtype).repeat(len(x), 1)
 
     def decode(self, z: Tensor) -> Tensor:
         weight = torch.tensor([[1.0, -0.5, 2.0], [0.7, 1.2, -0.4]], dtype=z.dtype)
@@ -168,7 +181,8 @@ def importance_weighted(answer: Callable[[nn.Module, Tensor, int], Tensor]) -> N
             ],
         },
         f"with {k} samples you get {[round(v, 2) for v in estimate.tolist()]}, exact is "
-        f"{[round(v, 2) for v in right['evidence'].tolist()]}: sum over the last dimension, in p(z) and in q alike",
+        f"{[round(v, 2) for v in right['evidence'].tolist()]}: a weight is p(x|z) p(z) / q(z|x) at the sample z; add "
+        "up each of its three logarithms over the last dimension",
         rtol=0,
         atol=0.05,
     )
@@ -187,12 +201,13 @@ def importance_weighted(answer: Callable[[nn.Module, Tensor, int], Tensor]) -> N
             close(singles.mean(1), elbo, rtol=0, atol=atol),
             "elbo",
             f"with k = 1 the mean must be the ELBO, {[round(v, 2) for v in elbo.tolist()]}; yours is "
-            f"{[round(v, 2) for v in singles.mean(1).tolist()]}: is sigma = exp(0.5 * logvar), without a clamp?",
+            f"{[round(v, 2) for v in singles.mean(1).tolist()]}: are the codes from q, with sigma = exp(0.5 * logvar), "
+            "without a clamp?",
         )
     correct("importance_weighted: right weights, log of their mean, ELBO for k = 1, stable.")
 
 
-class _Watched(nn.Module):
+class Watched(nn.Module):
     """A float64 model of images (batch, 6), two latent dimensions, without noise; notes what it is given."""
 
     def __init__(self) -> None:
@@ -200,9 +215,20 @@ class _Watched(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(6, n, dtype=torch.float64) for n in (6, 2, 2))
         self.seen: list[Tensor] = []
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """mu and logvar, each (batch, 2)."""
+        self.x = x
         self.seen.append(x.detach().clone())
-        return tuple(layer(x) for layer in self.layers)
+        return self.layers[1](x), self.layers[2](x)
+
+    def decode(self, _: Tensor) -> Tensor:
+        """Logits (batch, 6) of the images that were encoded last, whatever the code."""
+        return self.layers[0](self.x)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, mu and logvar, without noise."""
+        mu, logvar = self.encode(x)
+        return self.decode(mu), mu, logvar
 
     def terms(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """recon of `target` and kl, nats per image, by torch.distributions."""
@@ -214,9 +240,9 @@ class _Watched(nn.Module):
 
 @instant_check
 def train_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor], dict[str, Tensor]]) -> None:
-    """Check `answer(model, optimizer, x)`: one step on grey images x (batch, 784); the loss's terms, detached."""
+    """Check `answer(model, optimizer, x)`: one step on grey images x (batch, D); the loss's terms, detached."""
     for batch in (1, 9):
-        model, x = _Watched(), 0.2 + 0.6 * torch.randint(2, (batch, 6)).double()
+        model, x = Watched(), 0.2 + 0.6 * torch.randint(2, (batch, 6)).double()
         _one_step(answer, model, x)
     model.seen.clear()
     for _ in range(2):
@@ -235,7 +261,7 @@ def train_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor], dict
     correct("train_step: fresh binary images, the right loss, one step downhill.")
 
 
-def _one_step(answer: Callable, model: _Watched, x: Tensor) -> None:
+def _one_step(answer: Callable, model: Watched, x: Tensor) -> None:
     """Check where one step leads, and the terms that come back."""
     eta = 0.05
     optimizer = torch.optim.SGD(model.parameters(), lr=eta)
@@ -260,9 +286,10 @@ def _one_step(answer: Callable, model: _Watched, x: Tensor) -> None:
     recon, kl = model.terms(binary, binary)
     gradient, kl_only = slope(sum(model.terms(binary, binary))), slope(model.terms(binary, binary)[1])
     slips = {
-        ("no-step", "the weights did not move: call optimizer.step()"): 0 * gradient,
+        ("no-step", "the weights did not move: after zero_grad(), call backward() and then step()"): 0 * gradient,
         ("no-backward", "the step followed an old gradient: call backward() on the loss first"): 0 * gradient + 100,
-        ("no-zero-grad", "old gradients were added to the new ones: call optimizer.zero_grad()"): gradient + 100,
+        ("no-zero-grad", "old gradients were added to the new ones: call zero_grad() before backward()"): gradient
+        + 100,
         ("uphill", "the step goes uphill: the sign of the loss is wrong"): -gradient,
         ("kl-missing", 'backward() was called on recon; call it on terms["loss"]'): gradient - kl_only,
         ("recon-missing", 'backward() was called on kl; call it on terms["loss"]'): kl_only,
@@ -272,7 +299,10 @@ def _one_step(answer: Callable, model: _Watched, x: Tensor) -> None:
         ("batch-sum", "the loss is a sum over the batch; its unit is nats per image"): len(x) * gradient,
         ("two-steps", "the step is twice as long as it should be: is step() or backward() called twice?"): 2 * gradient,
     }
-    recognise(moved, gradient, slips, "the weights moved, but not by one step down the gradient of the loss")
+    otherwise = (
+        "the weights moved, but not by one step down the gradient of the loss: do model and loss get one binary x?"
+    )
+    recognise(moved, gradient, slips, otherwise)
     _check_terms(terms, recon, kl)
     require(
         not any(value.requires_grad for value in terms.values()),
@@ -291,10 +321,10 @@ def _check_terms(terms: dict[str, Tensor], recon: Tensor, kl: Tensor) -> None:
     for name, right in {"recon": recon, "kl": kl, "loss": recon + kl}.items():
         value = terms[name].detach() if isinstance(terms[name], Tensor) else terms[name]
         require_tensor(value, (), f"{name}, one number in nats per image")
-        require(close(value, right.detach()), name, f"{name} is {value:.4f}; expected {right:.4f} nats per image")
+        require(close(value, right.detach()), name, f"{name} is {value:.8g}; expected {right:.8g} nats per image")
 
 
-class _Coder(nn.Module):
+class _Coder(VAE):
     """Given mu and logvar (batch, n), and a decoder to two pixels; notes the codes that it decodes."""
 
     def __init__(self, mu: Tensor, logvar: Tensor) -> None:
@@ -303,7 +333,7 @@ class _Coder(nn.Module):
         self.weight = torch.linspace(-1, 1, 2 * mu.shape[1], dtype=torch.float64).view(-1, 2)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.mu, self.logvar
+        return self.mu.clone(), self.logvar.clone()
 
     def decode(self, z: Tensor) -> Tensor:
         self.seen.append(z.detach())
@@ -343,7 +373,7 @@ def scaled_widths(answer: Callable[[nn.Module, Tensor, float], dict[str, Tensor]
 def _widened(answer: Callable, mu: Tensor, logvar: Tensor, scale: float) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """What `answer` returns for random images, the codes that it decodes, and recon of these."""
     x, model = torch.randint(0, 2, (len(mu), 2)).double(), _Coder(mu, logvar)
-    with untouched(mu, logvar, x):
+    with untouched(x):
         terms = answer(model, x, scale)
     require(model.seen, "not-decoded", "decode a sample: model.decode(reparameterize(mu, logvar))")
     z = model.seen[-1]

@@ -40,7 +40,7 @@ def log_level(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         "value",
         "every set of 256 probabilities has the sum 1, but single ones differ from (8.1): which level gets which?",
     )
-    inner, edges = torch.tensor([[[[0.2, 0.6, 0.9]]], [[[0.0, 1.0, 0.0]]]], dtype=torch.float64)
+    inner, edges = torch.tensor([[0.2, 0.6, 0.9], [0.0, 1.0, 0.0]], dtype=torch.float64).view(2, 1, 1, 1, 3)
     narrow = torch.tensor([-3.0], dtype=torch.float64).view(1, 1, 1)
     for pixels in (inner, edges):
         around = pixels + torch.tensor([0.1, -0.06, 0.0], dtype=torch.float64)
@@ -61,7 +61,7 @@ def _probability(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
 def _check_totals(answer: Callable) -> None:
     """The probabilities of all 256 levels have the sum 1, in the middle, at the ends and beyond them."""
     levels = (torch.arange(256, dtype=torch.float64) / 255).view(1, 1, 1, 256)
-    for centre, scale in [(0.5, 0.02), (0.02, 0.05), (1.0, 0.1), (-0.1, 0.1), (0.4, 0.6)]:
+    for centre, scale in [(0.5, 0.02), (0.02, 0.05), (1.0, 0.1), (-0.1, 0.1), (0.4, 0.6), (0.5, 1.5)]:
         log_scale = torch.tensor(scale, dtype=torch.float64).log().view(1, 1, 1)
         log_p = answer(levels, torch.full_like(levels, centre), log_scale)
         total = log_p.exp().sum().item()
@@ -81,13 +81,13 @@ def _check_totals(answer: Callable) -> None:
             math.isclose(middle, expected, rel_tol=1e-4),
             "middle",
             f"levels 1 to 254 have the total probability {middle:.4f} where (8.1) gives {expected:.4f} "
-            f"(mean {centre}, scale {scale}): the scale is exp(log_scale)",
+            f"(mean {centre}, scale {scale}): is the scale exp(log_scale), h = 1/510, and the mean used as it is?",
         )
         require(
             math.isclose(total, 1.0, rel_tol=1e-6),
             "ends",
-            f"the 256 probabilities have the sum {total:.4f}: level 0 reaches down to -infinity, level 255 up to "
-            "+infinity",
+            f"the 256 probabilities have the sum {total:.6f}, not 1: level 0 reaches down to -infinity, level 255 up "
+            "to +infinity",
         )
 
 
@@ -108,7 +108,8 @@ def _check_tails(answer: Callable) -> None:
             value.isfinite().all() and torch.allclose(value.double(), expected, rtol=rtol),
             "far",
             f"{distance.max():.0f} scales from the mean the logarithm should be {expected.min():.1f} and is "
-            f"{value.min():.1f}: take logarithms first, never of a difference of two numbers near 1",
+            f"{value.min():.1f}: take logarithms first, never of a difference of two numbers near 1, "
+            "and don't clamp log_scale",
         )
         beyond = answer(torch.tensor([[[[0.0, 1.0]]]], dtype=dtype), 3 * centre[..., 2:] - 0.6, log_scale)
         total = value.sum() + beyond.sum()
@@ -130,13 +131,18 @@ def _log_tail(t: Tensor) -> Tensor:
 class _Recorder(nn.Module):
     """A model whose every result tells what went in."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Parameter(torch.ones((), dtype=torch.float64))
+
     def encode(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        code = torch.stack([x.flatten(1).sum(1), labels.to(x.dtype)], dim=1)
+        code = self.one * torch.stack([x.flatten(1).sum(1), labels.to(x.dtype)], dim=1)
         return code, code * 0 + 0.4
 
     def decode(self, z: Tensor, labels: Tensor) -> Tensor:
+        require(isinstance(z, Tensor), "tuple", "encode returns a pair, mu and logvar; give decode mu alone")
         parts = torch.cat([z, labels.to(z.dtype)[:, None]], dim=1)
-        return parts[:, :, None, None].expand(-1, -1, 2, 2)
+        return parts[:, :, None, None].repeat(1, 1, 2, 2)
 
 
 @instant_check
@@ -150,6 +156,8 @@ def swap_label(answer: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]) ->
         with untouched(x, labels, new):
             pictures = answer(model, x, labels, new)
         require_tensor(pictures, (batch, 3, 2, 2), "one picture for each")
+        as_drawn = "return what the decoder gives as it is: no sigmoid, no clamp"
+        require(pictures.max() > 1, "changed", as_drawn)
         sums, encoded, decoded = pictures[:, :, 0, 0].unbind(1)
         require(
             torch.equal(decoded, new.double()),

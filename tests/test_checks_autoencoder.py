@@ -30,8 +30,13 @@ WRONG_ERRORS = {
     "pixel-mean": lambda x, x_hat: (x - x_hat).square().mean(1),
     "not-squared": lambda x, x_hat: (x - x_hat).abs().sum(1),
     "not-squared/2": lambda x, x_hat: (x - x_hat).norm(dim=1),
+    "784": lambda x, x_hat: (x - x_hat).square().mean(1) * 784,
+    "batch-sum/one image": lambda x, x_hat: (x - x_hat).square().sum(1).squeeze(),
+    "batch": lambda x, x_hat: (x[0] - x_hat[0]).square().sum().expand(len(x)),
+    "dtype/double": lambda x, x_hat: (x - x_hat).square().sum(1).double(),
     "half": lambda x, x_hat: 0.5 * (x - x_hat).square().sum(1),
-    "negative": lambda x, x_hat: (x - x_hat).square().sum(1) - 1,
+    "negative": lambda x, x_hat: -(x - x_hat).square().sum(1),
+    "negative/minus": lambda x, x_hat: (x - x_hat).square().sum(1) - 1,
     "in-place": in_place,
     "value": lambda x, x_hat: (x - x_hat).clamp(-1, 1).square().sum(1),
     "no-gradient": lambda x, x_hat: (x - x_hat).square().sum(1).detach(),
@@ -110,7 +115,11 @@ def zero_first(model, optimizer, x):
     return loss.detach().clone()
 
 
-@pytest.mark.parametrize("answer", [step(), zero_first])
+def by_parts(model, optimizer, x):
+    return step(loss=lambda model, x: (model.decode(model.encode(x)) - x).square().sum(1).mean())(model, optimizer, x)
+
+
+@pytest.mark.parametrize("answer", [step(), zero_first, by_parts])
 def test_right_train_step(answer):
     check.train_step(answer)
 
@@ -151,6 +160,13 @@ def seeded(model, optimizer, x, batch_size):
     epoch()(model, optimizer, x, batch_size)
 
 
+def swapped(n):
+    """Two images change places."""
+    rows, pair = torch.arange(n), torch.randperm(n)[:2]
+    rows[pair] = pair.flip(0)
+    return rows
+
+
 WRONG_EPOCHS = {
     "no-step": lambda model, optimizer, x, batch_size: None,
     "no-step/2": epoch(step=step(steps=0)),
@@ -164,7 +180,12 @@ WRONG_EPOCHS = {
     "batch-size/2": epoch(size=lambda n: 1),
     "batch-size/3": lambda model, optimizer, x, batch_size: epoch()(model, optimizer, x, len(x)),
     "images": pixels_shuffled_too,
+    "batch-size/chunks": lambda model, optimizer, x, batch_size: epoch()(
+        model, optimizer, x, -(-len(x) // -(-len(x) // batch_size))
+    ),
     "not-shuffled": epoch(rows=torch.arange),
+    "not-shuffled/rotated": epoch(rows=lambda n: torch.arange(n).roll(int(torch.randint(n, ())))),
+    "not-shuffled/swapped": epoch(rows=swapped),
     "same-order": epoch(rows=lambda n: torch.randperm(n, generator=torch.Generator().manual_seed(0))),
     "seeded": seeded,
     "in-place": shuffled_in_place,
@@ -195,7 +216,7 @@ def by_index(model, optimizer, x, batch_size):
     return loss_of(model, x).item()
 
 
-@pytest.mark.parametrize("answer", [epoch(), by_loader, by_index, epoch(step=zero_first)])
+@pytest.mark.parametrize("answer", [epoch(), by_loader, by_index, epoch(step=zero_first), epoch(step=by_parts)])
 def test_right_train_epoch(answer):
     check.train_epoch(answer)
 
@@ -207,6 +228,7 @@ def neighbours(z):
 WRONG_CONFUSION = {
     "diagonal": lambda z, y: (y[torch.cdist(z, z).argmin(1)] != y).float().mean().item(),
     "same-label": lambda z, y: (y[neighbours(z)] == y).float().mean().item(),
+    "scale": lambda z, y: (y[torch.cdist(z, z).fill_diagonal_(100.0).argmin(1)] != y).float().mean().item(),
     "count": lambda z, y: (y[neighbours(z)] != y).sum().item() * 1.0,
     "shape": lambda z, y: (y[neighbours(z)] != y).float(),
     "distance": lambda z, y: (y[neighbours(z[:, :1])] != y).float().mean().item(),

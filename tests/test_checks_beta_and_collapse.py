@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Normal
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from checks import beta_and_collapse as check
 from checks.common import CheckFailed
@@ -33,11 +33,16 @@ WRONG_RECONS = {
     "half": recon(half=1.0),
     "no-constant": recon(constant=lambda d, v: 0.0),
     "constant-once": recon(constant=lambda d, v: math.log(2 * math.pi * v)),
+    "constant-once/784": recon(constant=lambda d, v: 784 * math.log(2 * math.pi * v)),
+    "constant-batch": lambda x_hat, x, v: (
+        recon(constant=lambda d, v: 0)(x_hat, x, v) + x.numel() / 2 * math.log(2 * math.pi * v)
+    ),
     "no-2-pi": recon(constant=lambda d, v: d * math.log(v)),
     "sigma": recon(divide=math.sqrt),
     "variance-squared": recon(divide=lambda v: v**2),
     "sign": recon(sign=-1.0),
-    "variance-squared/2": lambda x_hat, x, v: recon()(x_hat, x, v) / x.shape[1],
+    "pixel-mean": lambda x_hat, x, v: recon()(x_hat, x, v) / x.shape[1],
+    "not-squared": lambda x_hat, x, v: recon()(x - (x - x_hat).abs().sqrt(), x, v),
     "batch-sum": lambda x_hat, x, v: recon()(x_hat, x, v) * len(x),
     "shape": lambda x_hat, x, v: (x - x_hat).square().sum(1),
 }
@@ -51,7 +56,13 @@ def test_wrong_gaussian_recon(code):
 
 
 @pytest.mark.parametrize(
-    "answer", [recon(), lambda x_hat, x, v: -Normal(x_hat, math.sqrt(v)).log_prob(x).sum(1).mean()]
+    "answer",
+    [
+        recon(),
+        recon(constant=lambda d, v: d * torch.log(torch.tensor(2 * math.pi * v))),  # of float32
+        lambda x_hat, x, v: -Normal(x_hat, math.sqrt(v)).log_prob(x).sum(1).mean(),
+        lambda x_hat, x, v: -Normal(x_hat, torch.tensor(v).sqrt()).log_prob(x).sum(1).mean(),
+    ],
 )
 def test_right_gaussian_recon(answer):
     check.gaussian_recon(answer)
@@ -60,6 +71,18 @@ def test_right_gaussian_recon(answer):
 def each(z, mu, logvar, sigma=lambda logvar: (0.5 * logvar).exp()):
     """log q(z | x_i) of every dimension, shape (n, N, d)."""
     return Normal(mu, sigma(logvar)).log_prob(z[:, None])
+
+
+def by_hand(z, mu, logvar, square=0.5, spread=0.5):
+    """log q(z | x_i), shape (n, N)."""
+    squares = ((z[:, None] - mu) ** 2 / logvar.exp()).sum(-1)
+    return -square * squares - spread * logvar.sum(1) - mu.shape[1] / 2 * math.log(2 * math.pi)
+
+
+def mixture(z, mu, logvar):
+    """By torch.distributions, with weights of float32."""
+    weights = Categorical(torch.ones(len(mu)))
+    return MixtureSameFamily(weights, Independent(Normal(mu, (0.5 * logvar).exp()), 1)).log_prob(z)
 
 
 def mixed(log_q):
@@ -87,6 +110,13 @@ WRONG_AGGREGATES = {
     "mean-of-logs": lambda z, mu, logvar: each(z, mu, logvar).sum(-1).mean(1),
     "sigma-is-exp": lambda z, mu, logvar: mixed(each(z, mu, logvar, torch.exp).sum(-1)),
     "value": lambda z, mu, logvar: mixed(each(z, mu, logvar, torch.ones_like).sum(-1)),
+    "log-n-sign": lambda z, mu, logvar: one_by_one(z, mu, logvar) + 2 * math.log(len(mu)),
+    "log-n": lambda z, mu, logvar: each(z, mu, logvar).sum(-1).logsumexp(1) - math.log(len(z)),
+    "no-2-pi": lambda z, mu, logvar: one_by_one(z, mu, logvar) + z.shape[1] / 2 * math.log(2 * math.pi),
+    "2-pi-once": lambda z, mu, logvar: one_by_one(z, mu, logvar) + (z.shape[1] - 1) / 2 * math.log(2 * math.pi),
+    "half": lambda z, mu, logvar: mixed(by_hand(z, mu, logvar, square=1.0)),
+    "no-sigma": lambda z, mu, logvar: mixed(by_hand(z, mu, logvar, spread=0.0)),
+    "logvar": lambda z, mu, logvar: mixed(by_hand(z, mu, logvar, spread=1.0)),
     "marginals": lambda z, mu, logvar: mixed(each(z, mu, logvar)).sum(-1),
     "dimension-mean": lambda z, mu, logvar: mixed(each(z, mu, logvar).mean(-1)),
     "sign": lambda z, mu, logvar: -one_by_one(z, mu, logvar),
@@ -99,8 +129,6 @@ WRONG_AGGREGATES = {
     "shape": lambda z, mu, logvar: one_by_one(z, mu, logvar).mean(),
     "shape/2": lambda z, mu, logvar: each(z, mu, logvar).sum(-1).logsumexp(0) - math.log(len(mu)),
     "dtype": lambda z, mu, logvar: one_by_one(z.double(), mu.double(), logvar.double()),
-    "no-gradient": lambda z, mu, logvar: one_by_one(z, mu, logvar.detach()),
-    "wrong-gradient": lambda z, mu, logvar: one_by_one(z, (mu + mu.detach()) / 2, logvar),
     "in-place": lambda z, mu, logvar: one_by_one(z, mu, logvar.mul_(1.0).add_(1.0).sub_(1.0).clamp_(max=0.0)),
 }
 
@@ -113,7 +141,14 @@ def test_wrong_log_aggregate(code):
 
 
 @pytest.mark.parametrize(
-    "answer", [lambda z, mu, logvar: mixed(each(z, mu, logvar).sum(-1)), by_matrix_products, one_by_one]
+    "answer",
+    [
+        lambda z, mu, logvar: mixed(each(z, mu, logvar).sum(-1)),
+        lambda z, mu, logvar: mixed(by_hand(z, mu, logvar)),
+        lambda z, mu, logvar: mixture(z, mu, logvar).detach(),
+        by_matrix_products,
+        one_by_one,
+    ],
 )
 def test_right_log_aggregate(answer):
     check.log_aggregate(answer)

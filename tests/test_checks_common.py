@@ -40,6 +40,14 @@ def test_an_answer_that_is_not_written_is_no_error_of_the_check():
     assert code_of(vae.vae_loss, answer) == "not-written"
 
 
+def test_an_earlier_exercise_that_is_not_written_is_named():
+    def earlier(*arguments):
+        raise NotImplementedError
+
+    with pytest.raises(CheckFailed, match="your function calls `earlier`, which is not written yet"):
+        vae.vae_loss(lambda *arguments: earlier(*arguments))
+
+
 @pytest.mark.parametrize("state", [0, 1, 2])
 def test_checks_draw_the_same_numbers_whatever_the_notebook_drew(state):
     seen = []

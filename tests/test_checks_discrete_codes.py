@@ -3,6 +3,7 @@
 import pytest
 import torch
 from test_checks_reparameterization import in_double, seeded
+from torch.distributions import Normal
 
 from checks import discrete_codes as check
 from checks.common import CheckFailed
@@ -79,7 +80,15 @@ def both_by_ratio(q, f, smooth, n):
     return f(z) @ (log_q - log_q.detach()).exp() / n
 
 
-@pytest.mark.parametrize("answer", [both, both_with_baseline, both_by_ratio])
+def both_with_value_at_the_mean(q, f, smooth, n):
+    baseline = f(q.mean).detach()
+    if smooth and q.has_rsample:
+        return f(q.rsample((n,))).mean()
+    z = q.sample((n,))
+    return ((f(z).detach() - baseline) * q.log_prob(z)).mean()
+
+
+@pytest.mark.parametrize("answer", [both, both_with_baseline, both_by_ratio, both_with_value_at_the_mean])
 def test_surrogate_accepts(answer, capsys):
     check.surrogate(answer)
     assert capsys.readouterr().out.startswith("Correct. surrogate")
@@ -111,6 +120,7 @@ def by_score(q, f, n, draw="sample"):
         (lambda q, f, smooth, n: f(q.rsample((n,))).mean(), "no-rsample"),
         (lambda q, f, smooth, n: f(q.sample((n,))).mean(), "no-gradient"),
         (lambda q, f, smooth, n: by_score(q, f, n), "noisy"),
+        (lambda q, f, smooth, n: both(q, f, smooth and isinstance(q, Normal), n), "noisy"),
         (
             lambda q, f, smooth, n: f(q.rsample((n,))).mean() if q.has_rsample else by_score(q, f, n),
             "flat",

@@ -56,6 +56,26 @@ def shared(elbo, mu, logvar, steps=300, lr=0.03):
     return tuple(value.expand_as(mu).clone() for value in refined)
 
 
+def each_step_a_new_optimizer(elbo, mu, logvar, steps=300, lr=0.03):
+    for _ in range(steps):
+        mu, logvar = loop()(elbo, mu, logvar, 1, lr)
+    return mu, logvar
+
+
+def without_steps(both, lr):
+    optimizer = torch.optim.Adam(both, lr=lr)
+    optimizer.step = lambda: None
+    return optimizer
+
+
+def looked_at(elbo, mu, logvar, steps=300, lr=0.03):
+    """Right: the ELBO is computed once before and once after the steps, too."""
+    elbo(mu, logvar)
+    refined = loop()(elbo, mu, logvar, steps, lr)
+    elbo(*refined)
+    return refined
+
+
 def seeded(optimizer):
     torch.manual_seed(0)
     optimizer.zero_grad()
@@ -66,6 +86,7 @@ RIGHT = {
     "mean": loop(lambda values: -values.mean()),
     "zero_grad at another place": loop(before=lambda optimizer: optimizer.zero_grad(set_to_none=False)),
     "maximize": by_closure,
+    "printed before and after": looked_at,
 }
 WRONG = {
     "downhill": loop(lambda values: values.sum()),
@@ -76,11 +97,16 @@ WRONG = {
     "in-place": loop(start=lambda given: given.requires_grad_()),
     "pair": loop(give=lambda mu, logvar: mu.detach()),
     "order": loop(give=lambda mu, logvar: (logvar.detach(), mu.detach())),
-    "value": loop(before=lambda optimizer: None),
+    "accumulated": loop(before=lambda optimizer: None),
+    "mu-fixed/both": loop(optimizer=without_steps),
+    "new-optimizer": each_step_a_new_optimizer,
+    "value": loop(optimizer=lambda both, lr: torch.optim.Adam(both, lr=lr, betas=(0.5, 0.9))),
+    "shared/start": loop(start=lambda given: torch.full_like(given, given.mean()).requires_grad_()),
+    "seeded": lambda elbo, mu, logvar, steps, lr: (torch.manual_seed(0), loop()(elbo, mu, logvar, steps, lr))[1],
     "some-images": loop(lambda values: -values[0]),
     "steps": loop(count=lambda steps: 300),
     "shared": shared,
-    "reused-draws": loop(before=seeded),
+    "seeded/loop": loop(before=seeded),
     "shape": loop(give=lambda mu, logvar: (mu.detach()[0], logvar.detach()[0])),
     "shape/2": loop(give=lambda mu, logvar: (mu.detach().squeeze(), logvar.detach().squeeze())),  # one image
     "dtype": loop(give=lambda mu, logvar: (mu.detach().float(), logvar.detach().float())),
@@ -103,6 +129,7 @@ def test_wrong_refine(code):
     "answer",
     [
         lambda a, b: ((a - b).mean(), (a - b).std() / len(a) ** 0.5),
+        lambda a, b: ((a - b).mean(), (a - b).std() / torch.sqrt(torch.tensor(len(a)))),  # of float32
         lambda a, b: [a.mean() - b.mean(), ((a - b).var() / a.numel()).sqrt()],
         lambda a, b: (
             a.sub(b).sum() / len(b),
@@ -126,7 +153,8 @@ WRONG_DIFFERENCES = {
     "value": lambda a, b: ((a - b).median(), (a - b).std() / root(a)),
     "no-root-n": lambda a, b: ((a - b).mean(), (a - b).std()),
     "by-n": lambda a, b: ((a - b).mean(), (a - b).std() / len(a)),
-    "variance": lambda a, b: ((a - b).mean(), (a - b).var() / len(a)),
+    "variance": lambda a, b: ((a - b).mean(), (a - b).var() / root(a)),
+    "squared": lambda a, b: ((a - b).mean(), (a - b).var() / len(a)),
     "unpaired": lambda a, b: ((a - b).mean(), (a.var() + b.var()).sqrt() / root(a)),
     "biased": lambda a, b: ((a - b).mean(), (a - b).std(correction=0) / root(a)),
     "one-model": lambda a, b: ((a - b).mean(), a.std() / root(a)),

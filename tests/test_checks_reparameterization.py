@@ -148,13 +148,23 @@ def score_autograd(values, z, mu, logvar, baseline=0.0):
     return torch.autograd.grad(((values - baseline) * log_q).sum(), [mu, logvar])
 
 
+def score_with_tensor(values, z, mu, logvar, baseline=0.0):
+    return score(values, z, mu, logvar, torch.as_tensor(baseline))  # of float32, if it was a number
+
+
+def score_backward(values, z, mu, logvar, baseline=0.0):
+    rows = [p.expand_as(z).clone().requires_grad_() for p in (mu, logvar)]
+    Normal(rows[0], (rows[1] / 2).exp()).log_prob(z).sum().backward()
+    return [(values - baseline)[:, None] * row.grad for row in rows]
+
+
 def score_by_eps(values, z, mu, logvar, baseline=0.0):
     sigma = logvar.div(2).exp()
     eps, weight = (z - mu) / sigma, values - baseline
     return [torch.einsum("n,nd->nd", weight, g) for g in (eps / sigma, (eps * eps - 1) / 2)]
 
 
-@pytest.mark.parametrize("answer", [score, score_autograd, score_by_eps])
+@pytest.mark.parametrize("answer", [score, score_autograd, score_by_eps, score_with_tensor, score_backward])
 def test_score_function_gradient_accepts(answer, capsys):
     check.score_function_gradient(answer)
     assert capsys.readouterr().out.startswith("Correct. score_function_gradient")
@@ -198,6 +208,11 @@ def changes_input(values, z, mu, logvar, baseline=0.0):
     return result
 
 
+def subtracts_in_place(values, z, mu, logvar, baseline=0.0):
+    values -= baseline
+    return score(values, z, mu, logvar)
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
@@ -217,6 +232,7 @@ def changes_input(values, z, mu, logvar, baseline=0.0):
         (wrong_axis, "wrong-axis"),
         (without_values, "no-values"),
         (changes_input, "in-place"),
+        (subtracts_in_place, "in-place"),
         (lambda *a, **k: score(*a, **k)[0], "pair"),
         (lambda v, z, mu, logvar, b=0.0: score(v, z, mu, logvar.clamp(-6, 6), b), "value"),
         (lambda v, z, mu, logvar, b=0.0: score(v - v.mean(), z, mu, logvar, b), "value"),
@@ -246,7 +262,12 @@ def others_by_matrix(values):
     return weights @ values
 
 
-@pytest.mark.parametrize("answer", [others_by_sum, others_by_loop, others_by_matrix])
+def others_by_float32(values):
+    weights = (1 - torch.eye(len(values))) / (len(values) - 1)
+    return (weights * values).sum(1)
+
+
+@pytest.mark.parametrize("answer", [others_by_sum, others_by_loop, others_by_matrix, others_by_float32])
 def test_leave_one_out_accepts(answer, capsys):
     check.leave_one_out(answer)
     assert capsys.readouterr().out.startswith("Correct. leave_one_out")
@@ -261,6 +282,8 @@ def test_leave_one_out_accepts(answer, capsys):
         (lambda v: v.sum() - v, "sum"),
         (lambda v: v - others_by_sum(v), "subtracted"),
         (lambda v: others_by_sum(v).flip(0), "value"),
+        (lambda v: torch.stack([v[v != one].mean() for one in v]), "value"),  # equal values are left out, too
+        (lambda v: (1 - torch.eye(len(v))) @ v / (len(v) - 1), "dtype"),
         (lambda v: v.flip(0) if len(v) == 2 else v.roll(1), "value"),
         (lambda v: others_by_sum(v).mean(), "shape"),
         (lambda v: others_by_sum(v).tolist(), "type"),
@@ -300,7 +323,7 @@ def ratio_apart(f, mu, logvar, n):
     return (by_score.var(0).mean() / pathwise.var(0).mean()).item()
 
 
-@pytest.mark.parametrize("answer", [ratio, ratio_apart])
+@pytest.mark.parametrize("answer", [ratio, ratio_apart, lambda *given: ratio(*given).numpy()])
 def test_times_as_many_accepts(answer, capsys):
     check.times_as_many(answer)
     assert capsys.readouterr().out.startswith("Correct. times_as_many")
@@ -328,6 +351,7 @@ def seeds(f, mu, logvar, n):
     ("answer", "code"),
     [
         (with_gradients(lambda s, p: p.var(0).sum() / s.var(0).sum()), "upside-down"),
+        (with_gradients(lambda s, p: s.sum(1).var() / p.sum(1).var()), "mean-of-ratios"),
         (with_gradients(lambda s, p: (s.var(0).sum() / p.var(0).sum()).sqrt()), "std"),
         (with_gradients(lambda s, p: s.square().sum() / p.square().sum()), "moment"),
         (with_gradients(lambda s, p: (s.var(0) / p.var(0)).mean()), "mean-of-ratios"),

@@ -364,7 +364,18 @@ def other_order(model, optimizer, x):
     return {name: terms[name].detach() for name in ("kl", "loss", "recon")}
 
 
-@pytest.mark.parametrize("answer", [step(), other_order])
+def by_parts(model, optimizer, x):
+    x = torch.bernoulli(x)
+    mu, logvar = model.to(next(model.parameters()).device).encode(x)
+    z = mu + (0.5 * logvar).exp() * torch.randn_like(mu)
+    terms = RIGHT_LOSS(model.decode(z), x, mu, logvar)
+    optimizer.zero_grad()
+    terms["loss"].backward()
+    optimizer.step()
+    return {name: value.detach() for name, value in terms.items()}
+
+
+@pytest.mark.parametrize("answer", [step(), other_order, by_parts])
 def test_right_step(answer):
     check.train_step(answer)
 
@@ -410,7 +421,7 @@ WRONG_WIDTHS = {
     "not-normal": scaled(noise=lambda mu: 12**0.5 * (torch.rand_like(mu) - 0.5)),
     "no-sample/2": scaled(noise=lambda mu: torch.randn_like(mu[:1])),
     "shape": scaled(last=torch.squeeze),  # one image
-    "in-place": scaled(sample=lambda logvar, scale: logvar.add_(2 * math.log(scale))),
+    "kl/in-place": scaled(sample=lambda logvar, scale: logvar.add_(2 * math.log(scale))),
     "sample-not-scaled": scaled(sample=unscaled, charged=widened),
     "kl-not-scaled": scaled(charged=unscaled),
     "variance-scaled": scaled(sample=lambda logvar, scale: logvar + math.log(scale)),
@@ -438,6 +449,18 @@ def by_sigma(model, x, scale):
     return loss()(model.decode(Normal(mu, sigma).rsample()), x, mu, 2 * sigma.log())
 
 
-@pytest.mark.parametrize("answer", [scaled(), by_sigma])
+def by_forward(model, x, scale):
+    _, mu, logvar = model.eval()(x)
+    logvar = logvar + torch.log(torch.tensor(scale**2))  # of float32
+    return loss()(model.decode(Normal(mu, (0.5 * logvar).exp()).rsample()), x, mu, logvar)
+
+
+def wider_in_place(model, x, scale):
+    mu, logvar = model.encode(x)
+    logvar += 2 * math.log(scale)
+    return loss()(model.decode(Normal(mu, (0.5 * logvar).exp()).rsample()), x, mu, logvar)
+
+
+@pytest.mark.parametrize("answer", [scaled(), by_sigma, by_forward, wider_in_place])
 def test_right_widths(answer):
     check.scaled_widths(answer)

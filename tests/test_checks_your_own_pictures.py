@@ -74,7 +74,13 @@ def mirrored_in_levels(x, mean, log_scale):
     return torch.where(level == 0, upper, torch.where(level == 255, wide_end, inner))
 
 
-@pytest.mark.parametrize("answer", [by_cases, by_masks, mirrored_in_levels])
+def by_named_shape(x, mean, log_scale):
+    batch, channels, height, width = x.shape
+    each = by_cases(x.view(batch, channels, -1), mean.view(batch, channels, -1), log_scale.view(1, -1, 1))
+    return each.view(batch, channels, height, width)
+
+
+@pytest.mark.parametrize("answer", [by_cases, by_masks, mirrored_in_levels, by_named_shape])
 def test_right_levels(answer):
     check.log_level(answer)
 
@@ -124,6 +130,7 @@ WRONG_LEVELS = {
     "ends/upper": lambda x, *rest: torch.where(x == 1, parts(x, *rest)[1], parts(x, *rest)[2]),
     "middle/logistic": logistic,
     "middle": lambda x, mean, log_scale: by_cases(x, mean, log_scale / 2),
+    "middle/clamped": lambda x, mean, log_scale: by_cases(x, mean, log_scale.clamp(max=0.0)),
     "middle/channels": lambda x, mean, log_scale: by_cases(x, mean, log_scale - 0.1),
     "value": lambda x, mean, log_scale: by_cases(x, mean, log_scale.mean(0, keepdim=True)),
     "far": naive,
@@ -147,6 +154,10 @@ def test_wrong_levels(code):
     "answer",
     [
         lambda model, x, labels, new: model.decode(model.encode(x, labels)[0], new),
+        lambda model, x, labels, new: model.eval().decode(model.encode(x, labels)[0].view(len(x), -1), new).view_as(x),
+        lambda model, x, labels, new: model.decode(
+            model.encode(x.to(next(model.parameters()).device), labels)[0], new
+        ).detach(),
         lambda model, x, labels, new: model.decode(labels=new, z=model.encode(labels=labels, x=x)[0]),
     ],
 )
@@ -165,6 +176,8 @@ WRONG_SWAPS = {
     "encoded": lambda model, x, labels, new: model.decode(model.encode(x, new)[0], new),
     "decoded/exchanged": lambda model, x, labels, new: model.decode(model.encode(x, new)[0], labels),
     "noise": sampled,
+    "changed": lambda model, x, labels, new: model.decode(model.encode(x, labels)[0], new).sigmoid(),
+    "tuple": lambda model, x, labels, new: model.decode(model.encode(x, labels), new),
     "style": lambda model, x, labels, new: model.decode(model.encode(x, labels)[1], new),
     "style/first": lambda model, x, labels, new: model.decode(
         model.encode(x, labels)[0].mean(0).expand(len(x), 2), new

@@ -190,6 +190,15 @@ def test_an_answer_that_only_pleases_the_check_gets_none_and_a_flag(grade):
     seen = "    import inspect\n    seen = any('checks' in frame.filename for frame in inspect.stack())\n"
     result = grade(kl(f"{seen}    if not seen:\n        return mu.sum(-1)\n{KL}"))
     assert (result.total, result.to_be_read, len(result.flags)) == (0, 0, 1)
+    assert result.grades[0].message.endswith("with other numbers this answer differs from the right one.")
+
+
+@pytest.mark.slow
+def test_an_answer_that_only_stops_in_the_hidden_test_hears_how(grade):
+    seen = "    import inspect\n    seen = any('checks' in frame.filename for frame in inspect.stack())\n"
+    result = grade(kl(f"{seen}    if not seen:\n        mu[99]\n{KL}"))
+    assert (result.total, len(result.flags)) == (0, 1)
+    assert "with other numbers this answer stops: IndexError: index 99" in result.grades[0].message
 
 
 HELPER = "def price(mu, logvar):\n    return gaussian_kl(mu.unsqueeze(0), logvar.unsqueeze(0))[0]"
@@ -207,6 +216,18 @@ def test_a_wrong_answer_does_not_cost_points_twice_when_a_helper_uses_it(grade, 
     notebook = beside(answered(N2, gaussian_kl=wrong, elbo_estimate=ELBO), helper, place="def elbo_estimate(")
     result = grade(notebook, ("gaussian_kl", "elbo_estimate"))
     assert [grade.score or 0 for grade in result.grades] == [0, 15]
+
+
+@pytest.mark.slow
+def test_what_our_answer_in_place_of_a_wrong_one_needs_is_run_too():
+    name, done = "03_reparameterization", ("score_function_gradient", "times_as_many")
+    wrong = "def score_function_gradient(values, z, mu, logvar, baseline=0.0):\n    return z, z"  # needs no `scores`
+    grader = Grader(Assignment(course.FOLDER / f"{name}.ipynb"), answered(name, **{done[0]: wrong}), "autumn", SECONDS)
+    grader.result.grades += [grader.grade_exercise(e) for e in grader.assignment.exercises if e.name == done[0]]
+    (grade,) = [grader.grade_exercise(e) for e in grader.assignment.exercises if e.name == done[1]]
+    grader.kernel.close()
+    assert grade.score == grade.points
+    assert grade.message == "Correct, with our score_function_gradient in place of yours."
 
 
 @pytest.mark.slow

@@ -316,7 +316,7 @@ class Grader:
         spoilers = self._spoilers(needed) if score == 0 or exercise.title in self.not_run else []
         if spoilers:  # what went wrong before must not cost points twice
             self.result.flags = flags
-            score, message = self._run(exercise, answer, needed, spoilers)
+            score, message = self._run(exercise, answer, self._needed(exercise, answer, spoilers), spoilers)
             if score:
                 message = f"Correct, with our {', '.join(other.name for other in spoilers)} in place of yours."
         return score, message
@@ -336,8 +336,11 @@ class Grader:
         test = self.tests.get(plain(self.code[i].source))
         return test.name if test else ""
 
-    def _needed(self, exercise: Exercise, answer: int) -> list[int]:
-        """Which code cells have to run before the answer in the cell of that index can be tested."""
+    def _needed(self, exercise: Exercise, answer: int, ours: Sequence[Exercise] = ()) -> list[int]:
+        """Which code cells have to run before the answer in the cell of that index can be tested.
+
+        Of the exercises `ours`, our own answers are used.
+        """
         blanks = {plain(self.assignment.handout.cells[e.answer].source) for e in self.assignment.exercises}
         cells = []
         for i, cell in enumerate(self.code):
@@ -348,7 +351,10 @@ class Grader:
                 or defining(cell.source, exercise.name)
             )
             cells.append("")
-            if not skipped:
+            replaced = next((other for other in ours if defining(cell.source, other.name)), None)
+            if replaced:
+                cells[i] = self.assignment.source.cells[replaced.answer].source
+            elif not skipped:
                 with contextlib.suppress(*UNREADABLE):
                     cells[i] = python(cell.source)
         test = next((i for i in range(len(self.code)) if self._tests(i) == exercise.name), answer)
@@ -419,7 +425,8 @@ class Grader:
             return self._not_run(exercise, ran)
         if "checked" in steps:
             self.flag(exercise, "passes the instant check but not the hidden test; look by hand")
-            return 0, "The instant check passes, but with other numbers this answer differs from the right one."
+            how = "differs from the right one" if ran.error == "AssertionError" else f"stops: {ran.reason}"
+            return 0, f"The instant check passes, but with other numbers this answer {how}."
         return 0, ran.reason
 
 
