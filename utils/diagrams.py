@@ -157,7 +157,7 @@ def kl() -> Figure:
         ax.set_title(rf"$\mathrm{{KL}}({first}\,\Vert\,{second})$ = {nats}")
         ax.axhline(0, color="0.4", linewidth=0.8)
         ax.set(xlabel="$z$", xlim=(-4, 4), ylim=(-0.28, 1.1), yticks=[0, 0.5, 1])
-    left.set_ylabel("per unit of $z$")
+    left.set_ylabel("density; nats per unit of $z$")
     left.legend(loc="upper left", frameon=False)
     right.legend(loc="upper right", frameon=False)
     return left.figure
