@@ -223,8 +223,9 @@ def nearest_label_confusion(answer: Callable[[Tensor, Tensor], float]) -> None:
         "shape",
         "return one number between 0 and 1: the mean over all codes",
     )
+    share = float(share)
     recognise(
-        round(float(share), 6),
+        round(share, 6),
         0.6,
         {
             ("diagonal", "0 for codes that do meet strangers: every code is nearest to itself; exclude it"): 0.0,

@@ -13,6 +13,14 @@ from torch import Tensor
 from torch.distributions import Normal
 
 KEEP = "don't convert; make your own tensors with dtype=x.dtype"
+USUAL = [  # what PyTorch's own messages mean here: code, pattern, cause
+    ("784", r"\b784\b", "images may have another number of pixels than 784, and these have: use x.shape[1]"),
+    (
+        "dtype",
+        "dtype|scalar type|Double|Float",
+        "these numbers are float64, yours are not: make yours with dtype=x.dtype",
+    ),
+]
 SEED = 271_828  # of every check; a seed that an answer sets is another one
 
 
@@ -50,10 +58,9 @@ def instant_check(check: Callable[..., None]) -> Callable[..., None]:
                 message = f"your function calls `{frames[-1]}`, which is not written yet: solve that exercise first."
             raise CheckFailed("not-written", message) from None
         except RuntimeError as error:
-            if not re.search(r"dtype|scalar type|Double|Float", str(error)):
-                raise
-            message = f"the check's numbers are float64, yours are not: make your own with dtype=x.dtype ({error})"
-            raise CheckFailed("dtype", message) from None
+            for code, pattern, cause in USUAL:
+                require(not re.search(pattern, str(error)), code, f"{cause} (PyTorch: {error})")
+            raise
 
     return checked
 
@@ -85,7 +92,8 @@ def numbers(*shape: int) -> Tensor:
 
 def require_items(value: object, n: int, code: str, message: str) -> None:
     """Require `n` tensors, as a tuple, a list, or stacked."""
-    require(isinstance(value, tuple | list | Tensor) and len(value) == n, code, message)
+    several = isinstance(value, tuple | list) or (isinstance(value, Tensor) and value.ndim > 0)
+    require(several and len(value) == n, code, message)
 
 
 def require_tensor(value: object, shape: tuple[int, ...], what: str, dtype: torch.dtype = torch.float64) -> None:

@@ -7,7 +7,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from checks.common import correct, generator, instant_check, keeps_dtype, recognise, require, require_tensor, untouched
+from checks.common import (
+    correct,
+    generator,
+    instant_check,
+    keeps_dtype,
+    recognise,
+    require,
+    require_items,
+    require_tensor,
+    untouched,
+)
 from checks.common import numbers as numbers
 
 Elbo = Callable[[Tensor, Tensor], Tensor]
@@ -156,7 +166,7 @@ def difference(answer: Callable[[Tensor, Tensor], Pair]) -> None:
         a, b = hard + 3 * torch.randn(2, n, generator=random, dtype=torch.float64) + torch.tensor([[2.0], [0.0]])
         with untouched(a, b):
             result = answer(a, b)
-        require(isinstance(result, tuple | list) and len(result) == 2, "pair", "return two numbers, mean and error")
+        require_items(result, 2, "pair", "return two numbers, mean and error")
         mean, error = result
         require_tensor(mean, (), "one mean over the images")
         require_tensor(error, (), "one standard error")

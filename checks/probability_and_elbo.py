@@ -315,12 +315,12 @@ def elbo_estimate(answer: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, 
     require(
         all(z.shape[-1:] == (3,) for z in codes) and sum(z.shape[:-1].numel() for z in codes) == 50,
         "codes",
-        f"log_likelihood got codes of shape {tuple(codes[0].shape)}, expected (50, 3): one draw for every row of eps "
-        "(z = mu alone is no draw)",
+        f"log_likelihood got codes of shape {[tuple(z.shape) for z in codes]}, expected [(50, 3)]: call it once, with "
+        "a draw for every row of eps (z = mu alone is no draw)",
     )
-    first, again = torch.stack(codes).flatten(), answer(linear, mu, logvar, eps)
+    first, again = torch.cat(codes).flatten(), answer(linear, mu, logvar, eps)
     require(
-        close(first, torch.stack(codes).flatten()[len(first) :]) and close(result, again),
+        close(first, torch.cat(codes).flatten()[len(first) :]) and close(result, again),
         "own-noise",
         "two calls with the same eps differ: draw no noise of your own, use the given eps",
     )

@@ -31,6 +31,7 @@ WRONG_ERRORS = {
     "not-squared": lambda x, x_hat: (x - x_hat).abs().sum(1),
     "not-squared/2": lambda x, x_hat: (x - x_hat).norm(dim=1),
     "784": lambda x, x_hat: (x - x_hat).square().mean(1) * 784,
+    "784/view": lambda x, x_hat: (x - x_hat).view(-1, 784).square().sum(1),
     "batch-sum/one image": lambda x, x_hat: (x - x_hat).square().sum(1).squeeze(),
     "batch": lambda x, x_hat: (x[0] - x_hat[0]).square().sum().expand(len(x)),
     "dtype/double": lambda x, x_hat: (x - x_hat).square().sum(1).double(),

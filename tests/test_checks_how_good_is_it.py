@@ -130,6 +130,7 @@ def test_wrong_refine(code):
     [
         lambda a, b: ((a - b).mean(), (a - b).std() / len(a) ** 0.5),
         lambda a, b: ((a - b).mean(), (a - b).std() / torch.sqrt(torch.tensor(len(a)))),  # of float32
+        lambda a, b: torch.stack([(a - b).mean(), (a - b).std() / len(a) ** 0.5]),
         lambda a, b: [a.mean() - b.mean(), ((a - b).var() / a.numel()).sqrt()],
         lambda a, b: (
             a.sub(b).sum() / len(b),
