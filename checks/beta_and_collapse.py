@@ -49,7 +49,7 @@ def gaussian_recon(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
             cost,
             2.0,
             slips,
-            f"one pixel off by 2 must cost 2 over sigma^2; for {variance} it costs {cost / variance:.4g} nats",
+            f"one pixel off by 2 must cost 2 over sigma^2; for {variance} it costs {cost / variance:.8g} nats (no eps)",
         )
         _check_constant(answer, perfect, batch, pixels, variance)
         expected = -Normal(x_hat, math.sqrt(variance)).log_prob(x).sum() / batch
@@ -103,9 +103,10 @@ def log_aggregate(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         "add them up with torch.logsumexp, from their logarithms: it takes out the largest one of each code",
     )
     right = -0.5 * steps.square().sum(1) - math.log(2 * math.pi)
-    require(close(far, right), "far", "far from all posteriors the value is wrong")
+    nothing = "far from all posteriors the value is wrong: no eps and no clamp, torch.logsumexp needs none"
+    require(close(far, right), "far", nothing)
     uneven = answer(zeros, zeros, zeros + torch.tensor([-20.0, 15.0]))
-    message = "where logvar is -20 or 15 the value is wrong: leave it as it is (no clamp)"
+    message = "where logvar is -20 or 15 the value is wrong: leave it and sigma as they are (no clamp, no eps)"
     require(close(uneven, 2.5 - math.log(2 * math.pi)), "range", message)
     keeps_dtype(answer, z, mu, logvar)
     correct("log_aggregate: the mean of the densities, its logarithm in nats, also far away.")
@@ -142,6 +143,7 @@ def _slips(z: Tensor, mu: Tensor, logvar: Tensor) -> dict[tuple[str, str], Tenso
         ("sigma-is-exp", "you use exp(logvar), the variance, as sigma"): _mixture(mu, sigma**2).log_prob(z),
         ("marginals", mix_late): marginals,
         ("dimension-mean", "you average over the dimensions of the code; add up their logarithms"): mixed(log_q / d),
+        ("eps", "you add a small number inside the logarithm; torch.logsumexp needs none"): (right.exp() + 1e-10).log(),
         ("sign", "the sign is flipped: asked is log q(z)"): -right,
         ("density", "this is q(z) itself; asked is its logarithm"): right.exp(),
     }

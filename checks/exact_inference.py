@@ -181,7 +181,8 @@ def fill_in(answer: Callable[[LinearGaussian, Tensor, Tensor], Tensor]) -> None:
                 ("mean-image", "this is the mean image; the seen pixels tell more"): model.b[~seen].expand_as(by_rule),
                 ("no-b", "b is missing: add the mean image to W z"): by_rule - model.b[~seen],
             },
-            "the unseen pixels are not their mean given the seen ones: decode the posterior mean of the smaller model",
+            "the unseen pixels are not their mean given the seen ones: decode the posterior mean of the smaller model; "
+            "is your `posterior` right?",
         )
         require(close(filled, hidden), "peeks", peeked)
     all_seen = torch.ones(4, dtype=torch.bool)

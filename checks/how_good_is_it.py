@@ -58,17 +58,19 @@ def refine(answer: Callable[[Elbo, Tensor, Tensor, int, float], Pair]) -> None:
         [[[0.3, -0.2], [-0.4, 0.1], [0.2, 0.5]], [[1.0, -1.0], [0.8, -1.2], [1.1, -0.7]]], dtype=torch.float64
     )
     _steps(answer, tuple(start))
-    for n in (3, 1):
-        _one_step(answer, tuple(start[:, :n]))
+    wide = torch.tensor([[12.0, -12.0], [-12.5, 12.5], [12.2, -12.2]], dtype=torch.float64)
+    for given in (tuple(start), tuple(start[:, :1]), (start[0], wide)):
+        _one_step(answer, given)
     posteriors = _Posteriors()
     mu, logvar = answer(posteriors, *start, 1000, 0.02)
     _adam(answer, tuple(start))
     for name, value, best in (("mu", mu, posteriors.mean), ("logvar", logvar, posteriors.best_logvar)):
+        i = (value - best).abs().amax(1).argmax().item()
         require(
             torch.allclose(value, best, atol=0.25),
             "value",
-            f"after 1000 steps {name} of the first image is {_rounded(value[0])}, the best is {_rounded(best[0])}: "
-            "does every step use the ELBO of all images, with fresh gradients (zero_grad)?",
+            f"after 1000 steps {name} of image {i} is {_rounded(value[i])}, the best is {_rounded(best[i])}: "
+            "make all `steps` steps, with the same lr, on the ELBO of all images, with fresh gradients (zero_grad)",
         )
     correct("refine: each image ends at its own best mu and logvar; the given tensors are as they were.")
 
@@ -78,14 +80,14 @@ def _one_step(answer: Callable, start: Pair) -> None:
     posteriors = _Posteriors(len(start[0]))
     with untouched(*start):
         result = answer(posteriors, *start, 1, 0.25)
-    require(isinstance(result, tuple | list) and len(result) == 2, "pair", "return two tensors, mu and logvar")
+    require_items(result, 2, "pair", "return two tensors, mu and logvar")
     for name, new, old in zip(("mu", "logvar"), result, start, strict=True):
         require_tensor(new, old.shape, f"{name} of each image")
         require(not new.requires_grad, "attached", f"{name} comes back with its graph: return {name}.detach()")
         require(
             not torch.equal(new, old),
             f"{name}-fixed",
-            f"{name} does not move: give Adam both tensors; in each step zero_grad(), backward(), step(); return them",
+            f"{name} does not move: give Adam both, unclamped; in each step zero_grad(), backward(), step(); return them",
         )
     still = answer(posteriors, *start, 1, 1e-9)
     require(
@@ -94,7 +96,7 @@ def _one_step(answer: Callable, start: Pair) -> None:
     require(
         len(start[0]) == 1 or not any((new.std(0) < 1e-3).all() for new in result),
         "shared",
-        "all images end with the same mu or logvar; each needs its own: optimise tensors of shape (n, latent_dim)",
+        "all images end with the same mu or logvar: start at the given ones, each image at its own, (n, latent_dim)",
     )
     moved = torch.stack([new - old for new, old in zip(result, start, strict=True)])
     require(
@@ -110,20 +112,18 @@ def _one_step(answer: Callable, start: Pair) -> None:
     require(
         torch.allclose(moved.abs(), torch.full_like(moved, 0.25), atol=1e-4),
         "not-adam",
-        f"one step of Adam with lr = 0.25 moves every number by 0.25; yours moves mu by {_rounded(moved[0, 0])}: "
-        "start at the given mu and logvar and use torch.optim.Adam([mu, logvar], lr=lr)",
+        f"one step of Adam with lr = 0.25 moves every number by 0.25; yours moves mu by {_rounded(moved[0, 0])}, "
+        f"logvar by {_rounded(moved[1, 0])}: start at the given ones, use torch.optim.Adam, `steps` steps, no clamp",
     )
 
 
 def _steps(answer: Callable, start: Pair) -> None:
-    """Check that the ELBO is asked anew, with fresh noise, in each of `steps` steps, and at most before and after."""
+    """Check that the ELBO is asked anew, with fresh noise, in each of `steps` steps."""
     posteriors = _Posteriors()
     with untouched(*start):
         answer(posteriors, *start, 7, 0.01)
     calls = len(posteriors.noise)
-    require(
-        calls in (7, 8, 9), "steps", f"for steps = 7 your function calls elbo {calls} times; call it once in each step"
-    )
+    require(calls >= 7, "steps", f"for steps = 7 your function calls elbo {calls} times; call it in each step")
 
 
 def _adam(answer: Callable, start: Pair) -> None:
@@ -138,7 +138,8 @@ def _adam(answer: Callable, start: Pair) -> None:
         ),
     }
     otherwise = (
-        "the first step is Adam's, the next ones are not: use torch.optim.Adam(…, lr=lr) with its other defaults"
+        "the first step is Adam's, the next ones are not: torch.optim.Adam with its defaults but for lr, no AdamW, "
+        "scheduler, clipping or weight decay"
     )
     recognise(torch.stack(tuple(result)), _by_adam(start), slips, otherwise, atol=1e-4)
 
@@ -214,4 +215,4 @@ def _compare(mean: Tensor, error: Tensor, a: list[float], b: list[float]) -> Non
 
 
 def _rounded(values: Tensor) -> list[float]:
-    return [round(value, 2) for value in values.tolist()]
+    return [round(value, 4) for value in values.tolist()]

@@ -207,6 +207,9 @@ def importance_weighted(answer: Callable[[nn.Module, Tensor, int], Tensor]) -> N
     correct("importance_weighted: right weights, log of their mean, ELBO for k = 1, stable.")
 
 
+NO_SAMPLE = "model.decode was not given a sample of q: call model(x), or reparameterize(mu, logvar)"
+
+
 class Watched(nn.Module):
     """A float64 model of images (batch, 6), two latent dimensions, without noise; notes what it is given."""
 
@@ -214,21 +217,25 @@ class Watched(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(6, n, dtype=torch.float64) for n in (6, 2, 2))
         self.seen: list[Tensor] = []
+        self.noise: list[Tensor] = []
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """mu and logvar, each (batch, 2)."""
-        self.x = x
+        self.x, self.q = x, (self.layers[1](x), self.layers[2](x))
         self.seen.append(x.detach().clone())
-        return self.layers[1](x), self.layers[2](x)
+        return self.q
 
-    def decode(self, _: Tensor) -> Tensor:
-        """Logits (batch, 6) of the images that were encoded last, whatever the code."""
+    def decode(self, z: Tensor) -> Tensor:
+        """Logits (batch, 6) of the images that were encoded last, whatever the code; notes the noise of the code."""
+        mu, logvar = self.q
+        require(z.shape == mu.shape and z.requires_grad, "no-sample", NO_SAMPLE)
+        self.noise.append(((z - mu) / (0.5 * logvar).exp()).detach())
         return self.layers[0](self.x)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, mu and logvar, without noise."""
         mu, logvar = self.encode(x)
-        return self.decode(mu), mu, logvar
+        return self.layers[0](x), mu, logvar
 
     def terms(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """recon of `target` and kl, nats per image, by torch.distributions."""
@@ -258,6 +265,9 @@ def train_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor], dict
         "not-the-image",
         "a pixel must be ink with its own value as the probability: binarize(x)",
     )
+    if model.noise:
+        noise = torch.cat(model.noise[-2:])
+        require(noise.mean().abs() < 0.1 and (noise.std() - 1).abs() < 0.1, "no-sample", NO_SAMPLE)
     correct("train_step: fresh binary images, the right loss, one step downhill.")
 
 

@@ -104,11 +104,13 @@ def _check_tails(answer: Callable) -> None:
         inside = torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64)
         near, far = _log_tail(distance), _log_tail(distance + 1 / (255 * scale))
         expected = near + inside * torch.log1p(-torch.exp(far - near))
+        i = ((value.double() - expected) / expected).abs().nan_to_num(math.inf).argmax().item()
         require(
             value.isfinite().all() and torch.allclose(value.double(), expected, rtol=rtol),
             "far",
-            f"{distance.max():.0f} scales from the mean the logarithm should be {expected.min():.1f} and is "
-            f"{value.min():.1f}: take logarithms first, never of a difference of two numbers near 1, "
+            f"for x = {x.flatten()[i]:.1f}, mean {mean.flatten()[i]:.1f} and scale {scale} the logarithm should be "
+            f"{expected.flatten()[i]:.1f} and is {value.flatten()[i]:.1f}: mirror the bell where x is above the "
+            "mean, take logarithms first, never of a difference of two numbers near 1, "
             "and don't clamp log_scale",
         )
         beyond = answer(torch.tensor([[[[0.0, 1.0]]]], dtype=dtype), 3 * centre[..., 2:] - 0.6, log_scale)
@@ -131,8 +133,11 @@ def _log_tail(t: Tensor) -> Tensor:
 class _Recorder(nn.Module):
     """A model whose every result tells what went in."""
 
+    classes = 10
+
     def __init__(self) -> None:
         super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(3, 1, 1, dtype=torch.float64))
         self.one = nn.Parameter(torch.ones((), dtype=torch.float64))
 
     def encode(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,6 +161,7 @@ def swap_label(answer: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]) ->
         with untouched(x, labels, new):
             pictures = answer(model, x, labels, new)
         require_tensor(pictures, (batch, 3, 2, 2), "one picture for each")
+        require(not torch.equal(pictures, x), "given", "these are the given pictures: encode, then decode")
         as_drawn = "return what the decoder gives as it is: no sigmoid, no clamp"
         require(pictures.max() > 1, "changed", as_drawn)
         sums, encoded, decoded = pictures[:, :, 0, 0].unbind(1)

@@ -229,6 +229,7 @@ def neighbours(z):
 WRONG_CONFUSION = {
     "diagonal": lambda z, y: (y[torch.cdist(z, z).argmin(1)] != y).float().mean().item(),
     "same-label": lambda z, y: (y[neighbours(z)] == y).float().mean().item(),
+    "scale/2": lambda z, y: (y[(torch.cdist(z, z) + 1000 * torch.eye(len(z))).argmin(1)] != y).float().mean().item(),
     "scale": lambda z, y: (y[torch.cdist(z, z).fill_diagonal_(100.0).argmin(1)] != y).float().mean().item(),
     "count": lambda z, y: (y[neighbours(z)] != y).sum().item() * 1.0,
     "shape": lambda z, y: (y[neighbours(z)] != y).float(),

@@ -110,6 +110,7 @@ WRONG_AGGREGATES = {
     "mean-of-logs": lambda z, mu, logvar: each(z, mu, logvar).sum(-1).mean(1),
     "sigma-is-exp": lambda z, mu, logvar: mixed(each(z, mu, logvar, torch.exp).sum(-1)),
     "value": lambda z, mu, logvar: mixed(each(z, mu, logvar, torch.ones_like).sum(-1)),
+    "eps": lambda z, mu, logvar: (one_by_one(z, mu, logvar).exp() + 1e-10).log(),
     "log-n-sign": lambda z, mu, logvar: one_by_one(z, mu, logvar) + 2 * math.log(len(mu)),
     "log-n": lambda z, mu, logvar: each(z, mu, logvar).sum(-1).logsumexp(1) - math.log(len(z)),
     "no-2-pi": lambda z, mu, logvar: one_by_one(z, mu, logvar) + z.shape[1] / 2 * math.log(2 * math.pi),

@@ -40,6 +40,35 @@ def test_an_answer_that_is_not_written_is_no_error_of_the_check():
     assert code_of(vae.vae_loss, answer) == "not-written"
 
 
+@pytest.mark.parametrize(
+    ("code", "call"),
+    [
+        ("dtype", lambda: torch.ones(2, 2) @ ONE.expand(2)),
+        ("dtype", lambda: torch.nn.functional.linear(ONE, torch.ones(1, 1))),
+        ("784", lambda: ONE.view(-1, 784)),
+        ("784", lambda: ONE.view(-1, 1, 28, 28)),
+        ("in-place", lambda: ONE.clone().requires_grad_().exp().add_(1).sum().backward()),
+    ],
+)
+def test_what_pytorch_complains_of_is_said_in_the_words_of_the_course(code, call):
+    assert code_of(vae.vae_loss, lambda *arguments: call()) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "call"),
+    [
+        (RuntimeError, lambda: (ONE == 1).mean()),
+        (RuntimeError, lambda: torch.where(ONE, ONE, ONE)),
+        (RuntimeError, lambda: torch.ones(1, 2).long() @ ONE.expand(2)),
+        (NotImplementedError, lambda: torch.distributions.Bernoulli(0.5).rsample()),
+        (NotImplementedError, lambda: ONE - (ONE == 1)[0].logical_not().neg()),
+    ],
+)
+def test_what_else_pytorch_complains_of_is_left_as_it_is(error, call):
+    with pytest.raises(error):
+        vae.vae_loss(lambda *arguments: call())
+
+
 def test_an_earlier_exercise_that_is_not_written_is_named():
     def earlier(*arguments):
         raise NotImplementedError

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from test_checks_reparameterization import in_double, seeded
-from torch.distributions import Normal
+from torch.distributions import Bernoulli, Normal
 
 from checks import discrete_codes as check
 from checks.common import CheckFailed
@@ -121,6 +121,12 @@ def by_score(q, f, n, draw="sample"):
         (lambda q, f, smooth, n: f(q.sample((n,))).mean(), "no-gradient"),
         (lambda q, f, smooth, n: by_score(q, f, n), "noisy"),
         (lambda q, f, smooth, n: both(q, f, smooth and isinstance(q, Normal), n), "noisy"),
+        (
+            lambda q, f, smooth, n: (
+                f(q.rsample((n,))).mean() if smooth and not isinstance(q, Bernoulli) else by_score(q, f, n)
+            ),
+            "no-rsample",
+        ),
         (
             lambda q, f, smooth, n: f(q.rsample((n,))).mean() if q.has_rsample else by_score(q, f, n),
             "flat",

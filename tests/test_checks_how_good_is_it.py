@@ -87,6 +87,10 @@ RIGHT = {
     "zero_grad at another place": loop(before=lambda optimizer: optimizer.zero_grad(set_to_none=False)),
     "maximize": by_closure,
     "printed before and after": looked_at,
+    "printed in each step": lambda elbo, mu, logvar, steps, lr: loop()(
+        lambda *both: (elbo(*both).detach(), elbo(*both))[1], mu, logvar, steps, lr
+    ),
+    "stacked": lambda *given: torch.stack(loop()(*given)),
 }
 WRONG = {
     "downhill": loop(lambda values: values.sum()),
@@ -104,7 +108,12 @@ WRONG = {
     "shared/start": loop(start=lambda given: torch.full_like(given, given.mean()).requires_grad_()),
     "seeded": lambda elbo, mu, logvar, steps, lr: (torch.manual_seed(0), loop()(elbo, mu, logvar, steps, lr))[1],
     "some-images": loop(lambda values: -values[0]),
-    "steps": loop(count=lambda steps: 300),
+    "steps": loop(count=lambda steps: steps - 1),
+    "not-adam/steps": loop(count=lambda steps: 300),
+    "not-adam/decay": loop(optimizer=torch.optim.AdamW),
+    "logvar-fixed/clamped": lambda elbo, mu, logvar, steps, lr: loop()(
+        lambda mu, logvar: elbo(mu, logvar.clamp(-10, 10)), mu, logvar, steps, lr
+    ),
     "shared": shared,
     "seeded/loop": loop(before=seeded),
     "shape": loop(give=lambda mu, logvar: (mu.detach()[0], logvar.detach()[0])),

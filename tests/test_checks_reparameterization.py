@@ -351,7 +351,7 @@ def seeds(f, mu, logvar, n):
     ("answer", "code"),
     [
         (with_gradients(lambda s, p: p.var(0).sum() / s.var(0).sum()), "upside-down"),
-        (with_gradients(lambda s, p: s.sum(1).var() / p.sum(1).var()), "mean-of-ratios"),
+        (with_gradients(lambda s, p: s.sum(1).var() / p.sum(1).var()), "summed"),
         (with_gradients(lambda s, p: (s.var(0).sum() / p.var(0).sum()).sqrt()), "std"),
         (with_gradients(lambda s, p: s.square().sum() / p.square().sum()), "moment"),
         (with_gradients(lambda s, p: (s.var(0) / p.var(0)).mean()), "mean-of-ratios"),

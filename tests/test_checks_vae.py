@@ -324,7 +324,27 @@ def always_the_same(x):
     return (torch.rand(x.shape, generator=torch.Generator().manual_seed(3), dtype=x.dtype) < x).to(x.dtype)
 
 
+def decoding(code):
+    """An answer that decodes `code(mu, logvar)`."""
+
+    def answer(model, optimizer, x):
+        x = torch.bernoulli(x)
+        mu, logvar = model.encode(x)
+        terms = RIGHT_LOSS(model.decode(code(mu, logvar)), x, mu, logvar)
+        optimizer.zero_grad()
+        terms["loss"].backward()
+        optimizer.step()
+        return {name: value.detach() for name, value in terms.items()}
+
+    return answer
+
+
 WRONG_STEPS = {
+    "no-sample": decoding(lambda mu, logvar: mu),
+    "no-sample/variance": decoding(lambda mu, logvar: mu + logvar.exp() * torch.randn_like(mu)),
+    "no-sample/detached": decoding(lambda mu, logvar: Normal(mu, (0.5 * logvar).exp()).sample()),
+    "no-sample/prior": decoding(lambda mu, logvar: torch.randn_like(mu)),
+    "no-sample/exchanged": decoding(lambda mu, logvar: logvar + (0.5 * mu).exp() * torch.randn_like(mu)),
     "grey": step(drawn=lambda x: x),
     "grey-target": step(target="grey"),
     "kl-missing": step(part="recon"),
@@ -364,18 +384,9 @@ def other_order(model, optimizer, x):
     return {name: terms[name].detach() for name in ("kl", "loss", "recon")}
 
 
-def by_parts(model, optimizer, x):
-    x = torch.bernoulli(x)
-    mu, logvar = model.to(next(model.parameters()).device).encode(x)
-    z = mu + (0.5 * logvar).exp() * torch.randn_like(mu)
-    terms = RIGHT_LOSS(model.decode(z), x, mu, logvar)
-    optimizer.zero_grad()
-    terms["loss"].backward()
-    optimizer.step()
-    return {name: value.detach() for name, value in terms.items()}
-
-
-@pytest.mark.parametrize("answer", [step(), other_order, by_parts])
+@pytest.mark.parametrize(
+    "answer", [step(), other_order, decoding(lambda mu, logvar: Normal(mu, (0.5 * logvar).exp()).rsample())]
+)
 def test_right_step(answer):
     check.train_step(answer)
 

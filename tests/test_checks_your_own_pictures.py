@@ -158,6 +158,9 @@ def test_wrong_levels(code):
         lambda model, x, labels, new: model.decode(
             model.encode(x.to(next(model.parameters()).device), labels)[0], new
         ).detach(),
+        lambda model, x, labels, new: model.decode(
+            model.encode(x.to(model.log_scale), labels)[0], new.clamp(max=model.classes - 1)
+        ),
         lambda model, x, labels, new: model.decode(labels=new, z=model.encode(labels=labels, x=x)[0]),
     ],
 )
@@ -176,6 +179,7 @@ WRONG_SWAPS = {
     "encoded": lambda model, x, labels, new: model.decode(model.encode(x, new)[0], new),
     "decoded/exchanged": lambda model, x, labels, new: model.decode(model.encode(x, new)[0], labels),
     "noise": sampled,
+    "given": lambda model, x, labels, new: x.clone(),
     "changed": lambda model, x, labels, new: model.decode(model.encode(x, labels)[0], new).sigmoid(),
     "tuple": lambda model, x, labels, new: model.decode(model.encode(x, labels), new),
     "style": lambda model, x, labels, new: model.decode(model.encode(x, labels)[1], new),

@@ -231,6 +231,21 @@ def test_what_our_answer_in_place_of_a_wrong_one_needs_is_run_too():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("step", ["loss = nn.functional.mse_loss(model(x), x)", "raise NotImplementedError"])
+def test_what_our_answer_uses_of_another_wrong_one_is_ours_too(step):
+    name, wrong = "01_autoencoder", ("reconstruction_error", "train_step")
+    wrong_error = "def reconstruction_error(x, x_hat):\n    return ((x - x_hat) ** 2).mean(1)"
+    wrong_step = f"def train_step(model, optimizer, x):\n    {step}\n    return loss.detach()"
+    notebook = answered(name, reconstruction_error=wrong_error, train_step=wrong_step)
+    grader = Grader(Assignment(course.FOLDER / f"{name}.ipynb"), notebook, "autumn", SECONDS)
+    grader.result.grades += [grader.grade_exercise(e) for e in grader.assignment.exercises if e.name in wrong]
+    (grade,) = [grader.grade_exercise(e) for e in grader.assignment.exercises if e.name == "train_epoch"]
+    grader.kernel.close()
+    assert grade.score == grade.points
+    assert grade.message == "Correct, with our reconstruction_error, train_step in place of yours."
+
+
+@pytest.mark.slow
 def test_what_an_earlier_exercise_needed_from_later_cells_does_not_change_an_answer(grade):
     notebook = beside(kl(KL.replace("0.5", "HALF")), "HALF = 0.5")
     early = notebook.cells[cell_of(notebook, "def log_normal(")]

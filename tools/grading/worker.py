@@ -322,14 +322,14 @@ class Grader:
         return score, message
 
     def _spoilers(self, needed: Sequence[int]) -> list[Exercise]:
-        """The exercises whose answers the `needed` cells use, and which got no points."""
-        failed = {grade.title for grade in self.result.grades if not grade.score}
-        code = "\n".join(self.code[i].source for i in needed)
-        return [
-            other
-            for other in self.assignment.exercises
-            if other.title in failed and other.name and re.search(rf"\b{other.name}\b", code)
-        ]
+        """The exercises without points that the `needed` cells use, and those that our answers to these use in turn."""
+        titles = {grade.title for grade in self.result.grades if not grade.score}
+        failed = [other for other in self.assignment.exercises if other.title in titles and other.name]
+        found, code = [], "\n".join(self.code[i].source for i in needed)
+        while more := [other for other in failed if other not in found and re.search(rf"\b{other.name}\b", code)]:
+            found += more
+            code = "\n".join(self.assignment.source.cells[other.answer].source for other in more)
+        return [other for other in failed if other in found]
 
     def _tests(self, i: int) -> str:
         """The name that a code cell tests, if it is one of the hand-out's tests; else an empty string."""
