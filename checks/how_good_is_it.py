@@ -87,7 +87,7 @@ def _one_step(answer: Callable, start: Pair) -> None:
         require(
             not torch.equal(new, old),
             f"{name}-fixed",
-            f"{name} does not move: give Adam both, unclamped; in each step zero_grad(), backward(), step(); return them",
+            f"{name} does not move: give Adam both, unclamped; each step: zero_grad(), backward(), step(); return them",
         )
     still = answer(posteriors, *start, 1, 1e-9)
     require(
