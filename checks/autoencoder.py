@@ -118,8 +118,8 @@ def _one_step(answer: Callable, batch: int) -> None:
     }
     otherwise = "the weights moved, but not by one step down the gradient of (1.1) on this minibatch"
     recognise(moved, gradient, slips, otherwise)
-    loss_again = returned.double() if isinstance(returned, Tensor) else returned  # of any dtype
-    require_tensor(loss_again, (), "the loss of this minibatch, one number, detached")
+    of_any_dtype = returned.double() if isinstance(returned, Tensor) else returned
+    require_tensor(of_any_dtype, (), "the loss of this minibatch, one number, detached")
     require(
         not returned.requires_grad,
         "not-detached",

@@ -1,7 +1,6 @@
 """Instant checks of notebook 05, exact inference in the linear-Gaussian model."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -90,7 +89,7 @@ def posterior(answer: Callable[[LinearGaussian, Tensor], tuple[Tensor, Tensor]])
         """Mean (3, 2) and covariance (2, 2) under each other, every number with a weight of its own."""
         return torch.cat(answer(LinearGaussian(W, b, sigma), x)) * weights
 
-    require_gradients(partial(both, x=x), **model._asdict())
+    require_gradients(both, **model._asdict(), x=x)
     correct("posterior: mean and covariance, for columns of any kind and any amount of noise.")
 
 

@@ -56,8 +56,8 @@ def image_by_image(model, x):
 
 def unpacked(model, x):
     W, b, sigma = model
-    gain = torch.linalg.solve(W @ W.T + float(1) * sigma**2 * identity(len(b)), W)
-    return (x.detach() - b) @ gain, identity(W.shape[1]) - W.T @ gain
+    gain = torch.linalg.solve(W @ W.T + sigma**2 * identity(len(b)), W)
+    return (x - b) @ gain, identity(W.shape[1]) - W.T @ gain
 
 
 @pytest.mark.parametrize("answer", [NOTEBOOK.posterior, exact, by_parts(), image_by_image, unpacked])
@@ -93,6 +93,7 @@ WRONG_POSTERIORS = {
     "wrong-gradient": by_parts(last=lambda mean, cov: (mean.detach(), cov)),
     "no-gradient": by_parts(shift=lambda model: model.b.detach()),
     "no-gradient/2": lambda model, x: tuple(part.detach() for part in exact(model, x)),
+    "no-gradient/x": lambda model, x: exact(model, x.detach()),
     "wrong-gradient/2": by_parts(factor=lambda s: s.detach() ** 2),
     "wrong-gradient/3": by_parts(noise=lambda s: s * s.detach()),
 }

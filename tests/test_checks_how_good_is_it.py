@@ -76,6 +76,17 @@ def looked_at(elbo, mu, logvar, steps=300, lr=0.03):
     return refined
 
 
+def same_noise(elbo, mu, logvar, steps=300, lr=0.03):
+    """Every step sees the same draws, and PyTorch's generator is afterwards as it was."""
+
+    def seeded(*both):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return elbo(*both)
+
+    return loop()(seeded, mu, logvar, steps, lr)
+
+
 def seeded(optimizer):
     torch.manual_seed(0)
     optimizer.zero_grad()
@@ -115,6 +126,7 @@ WRONG = {
         lambda mu, logvar: elbo(mu, logvar.clamp(-10, 10)), mu, logvar, steps, lr
     ),
     "shared": shared,
+    "reused-draws": same_noise,
     "seeded/loop": loop(before=seeded),
     "shape": loop(give=lambda mu, logvar: (mu.detach()[0], logvar.detach()[0])),
     "shape/2": loop(give=lambda mu, logvar: (mu.detach().squeeze(), logvar.detach().squeeze())),  # one image
